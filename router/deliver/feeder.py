@@ -1,0 +1,99 @@
+"""
+Brings due recipients from the spool to their lanes, a window at a time.
+
+Guarantees: the queue is never read into memory beyond the lanes' windows; each lane is fed apart, so a long queue of
+one next hop does not hide the others; a row is claimed only if nobody touched it while it was read.
+
+On failure: a read that fails is logged and tried again at the next tick; nothing is lost, the rows are on disk.
+"""
+
+import asyncio
+import contextlib
+import logging
+
+from router.deliver.claims import Claims
+from router.deliver.lanes import Lanes
+from router.errors import SluiceError
+from router.ports import Clock, Queue
+
+log = logging.getLogger(__name__)
+
+
+class Feeder:
+    """
+    One task per worker. `tick` is the longest wait, in seconds, before due mail is noticed; `batch` the most
+    recipients read at once.
+    """
+
+    def __init__(
+        self, queue: Queue, lanes: Lanes, claims: Claims, clock: Clock, *, tick: float = 0.5, batch: int = 100
+    ) -> None:
+        self._queue = queue
+        self._lanes = lanes
+        self._claims = claims
+        self._clock = clock
+        self._tick = tick
+        self._batch = batch
+        self._more: set[str] = set()
+        self._signal = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="feeder")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def behind(self, lane: str) -> None:
+        """Work of `lane` was left in the spool for want of room: read it when there is room again."""
+        self._more.add(lane)
+
+    def low(self, lane: str) -> None:
+        """The lane has room again."""
+        if lane in self._more:
+            self._signal.set()
+
+    def nudge(self) -> None:
+        """Due times have changed: look now."""
+        self._signal.set()
+
+    async def _run(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._tick):
+                    await self._signal.wait()
+            self._signal.clear()
+            try:
+                await self.feed()
+            except SluiceError as error:
+                log.warning("the queue could not be read: %s", error)
+                await asyncio.sleep(self._tick)
+
+    async def feed(self) -> None:
+        """One round over all lanes that have something due."""
+        now = self._clock.wall()
+        for lane, due in await self._queue.lanes(now):
+            if due <= now:
+                await self._feed_lane(lane, now)
+
+    async def _feed_lane(self, lane: str, now: float) -> None:
+        room = min(self._lanes.room(lane), self._batch)
+        if room <= 0:
+            self._more.add(lane)
+            return
+        # Rows already in a window come back in this read too: ask for that many more, or they hide the rest.
+        limit = room + self._lanes.busy(lane)
+        with self._claims.reading() as began:
+            works = await self._queue.due(lane, now, limit)
+            free = self._claims.fresh(works, began)
+        found = sum(len(work.recipients) for work in works)
+        (self._more.add if found >= limit else self._more.discard)(lane)
+        for work in free:
+            self._claims.take(r.number for r in work.recipients)
+            if not self._lanes.offer(lane, work):
+                self._claims.give_back((r.number for r in work.recipients), tried=False)
+                self._more.add(lane)
+                return

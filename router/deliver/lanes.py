@@ -1,0 +1,208 @@
+"""
+Lanes: one short in-memory queue per next hop, worked on by as many deliveries at once as the next hop may have.
+
+Guarantees: a lane never holds more than its window, so the queue proper stays on disk; a slow or silent next hop
+keeps only its own lane waiting; released mail and live mail of a lane take turns. A recipient in a lane is claimed.
+
+On failure: an error while handling work is given to `failed`, which must leave the recipients safe in the spool;
+the lane goes on.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from router.deliver.claims import Claims
+from router.model.envelope import Work
+
+ROUTE_LANE = ""
+"""Recipients whose next hop is not known yet; it never rests and cannot be paused."""
+
+Handle = Callable[[str, Work], Awaitable[None]]
+
+
+class Lane:
+    """Waiting and running work of one next hop."""
+
+    __slots__ = ("active", "first", "limit", "name", "paused", "resting_until", "running", "turn", "waiting")
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.name = name
+        self.limit = limit
+        self.active = 0
+        self.running = 0
+        self.first: deque[Work] = deque()
+        self.waiting: deque[Work] = deque()
+        self.turn = False
+        self.paused = False
+        self.resting_until = 0.0
+
+    def pick(self) -> Work | None:
+        """Released mail and live mail in turn, so that neither starves the other."""
+        self.turn = not self.turn
+        if self.first and (self.turn or not self.waiting):
+            return self.first.popleft()
+        return self.waiting.popleft() if self.waiting else None
+
+
+class Lanes:
+    """
+    All lanes of a worker. Event-loop thread only. Times are monotonic seconds.
+
+    `handle` dispatches one piece of work and returns when its outcomes are committed; `low` is called when a lane
+    has room again.
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        failed: Callable[[str, Work, BaseException], Awaitable[None]],
+        limit: Callable[[str], int],
+        claims: Claims,
+        monotonic: Callable[[], float],
+        low: Callable[[str], None],
+        window: int = 200,
+    ) -> None:
+        self._handle = handle
+        self._failed = failed
+        self._limit = limit
+        self._claims = claims
+        self._monotonic = monotonic
+        self._low = low
+        self._window = window
+        self._lanes: dict[str, Lane] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._paused: frozenset[str] = frozenset()
+        self._stopped = True
+
+    def start(self) -> None:
+        """Deliveries may begin."""
+        self._stopped = False
+        for lane in tuple(self._lanes.values()):
+            self._fill(lane)
+
+    async def stop(self, grace: float) -> None:
+        """Begin nothing new, put back what waits, and give what runs `grace` seconds to end; then cancel it."""
+        self._stopped = True
+        for lane in self._lanes.values():
+            self._put_back(lane)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def room(self, name: str) -> int:
+        """How many more recipients the feeder may bring; 0 while the lane rests, is paused or is stopped."""
+        lane = self._lane(name)
+        if not self.awake(name):
+            return 0
+        return max(0, self._window - sum(len(work.recipients) for work in lane.waiting))
+
+    def busy(self, name: str) -> int:
+        """Recipients of the lane in memory, waiting or under way (at least; handed-over ones count where they are)."""
+        lane = self._lane(name)
+        waiting = sum(len(work.recipients) for queue in (lane.first, lane.waiting) for work in queue)
+        return waiting + lane.running
+
+    def awake(self, name: str) -> bool:
+        """Whether the lane may deliver now."""
+        lane = self._lane(name)
+        return not (self._stopped or lane.paused or lane.resting_until > self._monotonic())
+
+    def offer(self, name: str, work: Work) -> bool:
+        """Take claimed work; False (and the caller keeps the claim) when there is no room for it."""
+        lane = self._lane(name)
+        if not self.awake(name) or len(lane.waiting) >= self._window:
+            return False
+        lane.waiting.append(work)
+        self._fill(lane)
+        return True
+
+    def offer_first(self, name: str, work: Work) -> bool:
+        """As `offer`, for released mail; its number is bounded by the releases under way."""
+        lane = self._lane(name)
+        if not self.awake(name):
+            return False
+        lane.first.append(work)
+        self._fill(lane)
+        return True
+
+    def rest(self, name: str, seconds: float) -> None:
+        """The next hop cannot be talked to: begin nothing for a while; what waits goes back to the spool."""
+        lane = self._lane(name)
+        lane.resting_until = max(lane.resting_until, self._monotonic() + seconds)
+        self._put_back(lane)
+
+    def wake(self, name: str) -> None:
+        """End a rest now."""
+        lane = self._lane(name)
+        lane.resting_until = 0.0
+        self._low(name)
+
+    def pause(self, names: frozenset[str]) -> None:
+        """Exactly these lanes are paused by an operator."""
+        resumed = self._paused - names
+        self._paused = names
+        for name in names:
+            lane = self._lane(name)
+            lane.paused = True
+            self._put_back(lane)
+        for name in resumed:
+            self._lane(name).paused = False
+            self.wake(name)
+
+    def resting(self) -> dict[str, float]:
+        """Seconds of rest left, by lane."""
+        now = self._monotonic()
+        return {lane.name: lane.resting_until - now for lane in self._lanes.values() if lane.resting_until > now}
+
+    def active(self) -> int:
+        return len(self._tasks)
+
+    def _lane(self, name: str) -> Lane:
+        lane = self._lanes.get(name)
+        if lane is None:
+            self._forget_idle()
+            lane = self._lanes[name] = Lane(name, max(1, self._limit(name)))
+            lane.paused = name in self._paused
+        return lane
+
+    def _forget_idle(self, most: int = 1000) -> None:
+        # Lanes of outside domains come and go without end; an idle one keeps no state worth its memory.
+        if len(self._lanes) < most:
+            return
+        now = self._monotonic()
+        for lane in tuple(self._lanes.values()):
+            if not (lane.active or lane.waiting or lane.first or lane.paused or lane.resting_until > now):
+                del self._lanes[lane.name]
+
+    def _put_back(self, lane: Lane) -> None:
+        for queue in (lane.first, lane.waiting):
+            while queue:
+                self._claims.give_back((r.number for r in queue.popleft().recipients), tried=False)
+
+    def _fill(self, lane: Lane) -> None:
+        while lane.active < lane.limit and self.awake(lane.name):
+            work = lane.pick()
+            if work is None:
+                return
+            lane.active += 1
+            task = asyncio.get_running_loop().create_task(self._work(lane, work))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, lane: Lane, work: Work) -> None:
+        count = len(work.recipients)
+        lane.running += count
+        try:
+            await self._handle(lane.name, work)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the lane must live and the mail stay queued
+            await self._failed(lane.name, work, error)
+        finally:
+            lane.running -= count
+            lane.active -= 1
+            self._fill(lane)
+            if len(lane.waiting) * 2 <= self._window:
+                self._low(lane.name)

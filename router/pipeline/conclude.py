@@ -1,0 +1,206 @@
+"""
+Conclusions: what a dispatch ends with for each recipient, committed with its journal row and the DSN it calls for.
+
+Guarantees: outcomes and the report about them are one transaction, so a return without its DSN, or two DSNs, cannot
+be. A recipient is let go (`Claims`) only after its outcome has committed.
+
+On failure: a commit that fails is repeated until it succeeds; meanwhile the recipient stays claimed, so that nobody
+else delivers it again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from router.deliver.claims import Claims
+from router.deliver.judge import Judge, own_words
+from router.errors import BodyDamaged, SluiceError
+from router.model.envelope import QueuedMessage, QueuedRecipient
+from router.model.mailbox import Mailbox
+from router.model.outcome import Disposition, Outcome
+from router.model.parcel import Report, Verdict
+from router.model.reply import HopReply, Reply
+from router.model.route import Deliver, Held, Later, Park, Refuse
+from router.pipeline.plan import Plan, Routed
+from router.pipeline.ports import Reporter, Rules, Trace
+from router.pipeline.releases import Releases
+from router.ports import Clock, Queue
+
+log = logging.getLogger(__name__)
+
+_COMMIT_RETRY = 1.0
+_INTERRUPTED = Reply(451, "4.3.2", "Interrupted too often, will be tried again")
+
+Concluded = tuple[QueuedRecipient, Outcome, str]
+"""A recipient, its outcome, and the DSN action it calls for: '', failed, delayed or relayed."""
+
+
+class Concluder:
+    """Builds and commits outcomes for one spool; `attach` before anything starts."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        judge: Judge,
+        rules: Rules,
+        reporter: Reporter,
+        trace: Trace,
+        clock: Clock,
+        claims: Claims,
+    ) -> None:
+        self._queue = queue
+        self._judge = judge
+        self._rules = rules
+        self._reporter = reporter
+        self._trace = trace
+        self._clock = clock
+        self._claims = claims
+        self._releases: Releases
+
+    def attach(self, releases: Releases) -> None:
+        self._releases = releases
+
+    async def commit(self, message: QueuedMessage, concluded: Sequence[Concluded]) -> None:
+        """Commit outcomes, with the DSN they call for in the same transaction; then let the recipients go."""
+        if not concluded:
+            return
+        outcomes = [outcome for _, outcome, _ in concluded]
+        while True:
+            try:
+                await self._queue.settle(message, outcomes, await self._report(message, concluded))
+                break
+            except SluiceError as error:
+                log.warning("outcomes of %s cannot be committed yet: %s", message.queue_id, error)
+                self._trace.alarm("spool", message.queue_id, str(error))
+                await asyncio.sleep(_COMMIT_RETRY)
+        for recipient, outcome, _ in concluded:
+            self._trace.outcome(message, recipient, outcome)
+        self._claims.give_back([outcome.recipient for outcome in outcomes])
+        held = [outcome.mailbox for outcome in outcomes if outcome.disposition is Disposition.HELD]
+        if held:
+            self._releases.settled_as_held(held)
+
+    async def _report(self, message: QueuedMessage, concluded: Sequence[Concluded]) -> Report | None:
+        wanted = [one for one in concluded if one[2]]
+        return await self._reporter.report(message, wanted) if wanted else None
+
+    def without_delivery(self, message: QueuedMessage, one: Routed) -> Concluded:
+        """Held, parked, refused or put off by our own decision."""
+        recipient, route, now = one.recipient, one.route, self._clock.wall()
+        match route:
+            case Held():
+                reply = HopReply(250, "2.0.0", "held", said_by_hop=False)
+                outcome = self._outcome(message, recipient, Disposition.HELD, reply, now)
+                note = f"hold {route.hold.number}"
+                return recipient, replace(outcome, mailbox=route.mailbox, note=note, batch=route.hold.batch), ""
+            case Park():
+                reply = HopReply(450, "4.4.6", route.reason, said_by_hop=False)
+                outcome = self._outcome(message, recipient, Disposition.PARKED, reply, now)
+                self._trace.alarm("parked", message.queue_id, f"{recipient.address.key}: {route.reason}")
+                return recipient, replace(outcome, mailbox=route.mailbox, note=route.reason), ""
+            case Refuse():
+                outcome = self._outcome(message, recipient, Disposition.RETURNED, own_words(route.reply), now)
+                return self._judged(message, recipient, self._judge.refused(message, outcome, one.mailbox, now))
+            case Later():
+                _, outcome, action = self.deferral(message, recipient, one.mailbox, route.reply, recipient.lane)
+                since = (recipient.unknown_since or now) if route.unknown else None
+                return recipient, replace(outcome, unknown_since=since), action
+            case Deliver():
+                raise AssertionError("a delivery among the recipients that are not delivered")
+
+    def quarantined(self, message: QueuedMessage, recipient: QueuedRecipient, error: BodyDamaged) -> Concluded:
+        """Its body does not add up: set aside, never delivered, never deleted."""
+        reply = own_words(error.reply)
+        return recipient, self._outcome(message, recipient, Disposition.QUARANTINED, reply, self._clock.wall()), ""
+
+    def moved(self, recipient: QueuedRecipient, lane: str) -> Concluded:
+        """Still queued, now in the row of another lane; no attempt."""
+        return recipient, _moved(recipient, lane, self._clock.wall()), ""
+
+    def verdict(self, message: QueuedMessage, one: Routed, verdict: Verdict, lane: str, since: float) -> Concluded:
+        """The outcome of one transmission that began at `since`."""
+        now = self._clock.wall()
+        outcome = self._judge.verdict(message, one.recipient, verdict, one.mailbox, lane, since, now)
+        recipient, outcome, action = self._judged(message, one.recipient, outcome, one.mailbox)
+        if verdict.relayed and outcome.disposition is Disposition.DELIVERED:
+            action = "relayed"
+        return recipient, outcome, action
+
+    def _judged(
+        self, message: QueuedMessage, recipient: QueuedRecipient, outcome: Outcome, mailbox: Mailbox | None = None
+    ) -> Concluded:
+        """With the DSN that the outcome calls for, and the alarm for a refusal that was parked."""
+        if outcome.disposition is Disposition.RETURNED:
+            return recipient, outcome, "failed"
+        if outcome.disposition is Disposition.PARKED:
+            self._trace.alarm("refused", message.queue_id, f"{recipient.address.key}: {outcome.reply}")
+        late = outcome.at - recipient.clock_start >= self._rules.delay_notice and not recipient.delay_notified
+        protected = mailbox is not None and mailbox.protected(outcome.at, self._rules.protect)
+        if outcome.disposition is Disposition.DEFERRED and late and not protected and not recipient.draining:
+            return recipient, replace(outcome, delay_notified=True), "delayed"
+        return recipient, outcome, ""
+
+    def not_now(self, message: QueuedMessage, recipient: QueuedRecipient) -> Concluded:
+        """Put off without counting an attempt."""
+        _, outcome, _ = self.deferral(message, recipient, None, _INTERRUPTED, recipient.lane)
+        return recipient, replace(outcome, counted=False), ""
+
+    def deferral(
+        self, message: QueuedMessage, recipient: QueuedRecipient, mailbox: Mailbox | None, reply: Reply, lane: str
+    ) -> Concluded:
+        """A temporary failure in our own words; after the retry lifetime the end of the matter."""
+        now = self._clock.wall()
+        base = self._outcome(message, recipient, Disposition.DEFERRED, own_words(reply), now)
+        base = replace(base, lane=lane, mailbox=mailbox.key if mailbox is not None else recipient.mailbox)
+        return self._judged(message, recipient, self._judge.later(message, recipient, base, mailbox, now), mailbox)
+
+    def _outcome(
+        self,
+        message: QueuedMessage,
+        recipient: QueuedRecipient,
+        disposition: Disposition,
+        reply: HopReply,
+        now: float,
+    ) -> Outcome:
+        return Outcome(
+            recipient=recipient.number,
+            disposition=disposition,
+            at=now,
+            reply=reply,
+            lane=recipient.lane,
+            mailbox=recipient.mailbox,
+            since=now,
+            delays=(max(0.0, now - message.received_at), 0.0, 0.0, 0.0),
+        )
+
+
+def _moved(recipient: QueuedRecipient, lane: str, now: float) -> Outcome:
+    """Still queued, in the row of another lane; no attempt."""
+    reply = HopReply(250, "2.0.0", "waits for its next hop", said_by_hop=False)
+    return Outcome(
+        recipient.number,
+        Disposition.DEFERRED,
+        now,
+        reply,
+        lane=lane,
+        mailbox=recipient.mailbox,
+        due=now,
+        counted=False,
+        unknown_since=recipient.unknown_since,
+        since=now,
+    )
+
+
+def merged(concluded: Sequence[Concluded], plan: Plan) -> list[Concluded]:
+    """A delivered recipient's twins went with it: they are merged, so that the accounts count one delivery."""
+    twins = {one.recipient.number: here.routed.recipient.number for here in plan.here for one in here.twins}
+    result = []
+    for recipient, outcome, action in concluded:
+        first = twins.get(recipient.number)
+        if first is not None and outcome.disposition is Disposition.DELIVERED:
+            note = f"into recipient {first}"
+            result.append((recipient, replace(outcome, disposition=Disposition.MERGED, note=note), action))
+        else:
+            result.append((recipient, outcome, action))
+    return result

@@ -1,0 +1,278 @@
+"""
+Dispatch: the one function through which every delivery goes, first try, retry, restart, release, flush and adoption.
+
+Guarantees: the route is decided and the delivery registered in one step without an await (`_decide`, barrier rule 1);
+nothing is sent for a recipient without that registration; it ends when the outcome has committed, or, in doubt, after
+the store's settle time. Each outcome is journalled in the transaction that makes it true.
+
+On failure: a recipient without a committed outcome stays in the spool as it was. A commit that fails is repeated
+until it succeeds, with the delivery still registered: forgetting it would deliver twice, or make a barrier lie.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+
+from router.deliver.claims import Claims
+from router.deliver.inflight import IN_DOUBT, Entry, InFlight
+from router.deliver.lanes import Lanes
+from router.errors import BodyDamaged, LookupFailed, reply_for
+from router.model.address import Address
+from router.model.envelope import QueuedMessage, QueuedRecipient, Work
+from router.model.parcel import Parcel, ParcelRecipient, Verdict
+from router.model.reply import Reply
+from router.model.route import DispatchFacts, Held, Later
+from router.pipeline.conclude import Concluded, Concluder, merged
+from router.pipeline.plan import Plan, Routed, make_plan
+from router.pipeline.ports import Rules, Signer, Trace
+from router.pipeline.releases import Releases
+from router.ports import Classifier, Clock, Queue, Router, Sender
+
+log = logging.getLogger(__name__)
+
+_OVERTAKEN = 8
+"""How often changes may overtake the lookups of one dispatch before it waits for its next turn."""
+_ROUNDS = 12
+"""How often one dispatch may begin again (interrupted by holds, split by the next hop) before it is put off."""
+
+
+class Dispatcher:
+    """Delivers one spool's mail. Event-loop thread only; `attach` before anything starts."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        router: Router,
+        queue: Queue,
+        senders: Callable[[str], Sender],
+        concluder: Concluder,
+        rules: Rules,
+        signer: Signer,
+        trace: Trace,
+        clock: Clock,
+        claims: Claims,
+        inflight: InFlight,
+    ) -> None:
+        self._classifier = classifier
+        self._router = router
+        self._queue = queue
+        self._senders = senders
+        self._concluder = concluder
+        self._rules = rules
+        self._signer = signer
+        self._trace = trace
+        self._clock = clock
+        self._claims = claims
+        self._inflight = inflight
+        self._lanes: Lanes
+        self._releases: Releases
+        self._behind: Callable[[str], None]
+        self._unreachable: dict[str, int] = {}
+        self.interrupted = False
+        """A stop has cut off a delivery after its final dot: this incarnation did not end cleanly."""
+
+    def attach(self, lanes: Lanes, releases: Releases, behind: Callable[[str], None]) -> None:
+        """Lanes and releases call the dispatcher and the other way round."""
+        self._lanes = lanes
+        self._releases = releases
+        self._behind = behind
+
+    def offer(self, work: Work) -> None:
+        """Claimed mail, just accepted or handed over: to its lane, or back to the spool until there is room."""
+        lane = work.recipients[0].lane
+        if not self._lanes.offer(lane, work):
+            self._claims.give_back((r.number for r in work.recipients), tried=False)
+            self._behind(lane)
+
+    async def dispatch(self, lane: str, work: Work) -> None:
+        """Deliver, keep or give up these claimed recipients; on return each has an outcome or another lane."""
+        message, left = work.message, work.recipients
+        for _ in range(_ROUNDS):
+            if not left:
+                return
+            failures = await self._learn(left)
+            plan, entry = self._decide(lane, message, left, failures)
+            left = await self._carry_out(lane, message, plan, entry)
+        await self._concluder.commit(message, [self._concluder.not_now(message, r) for r in left])
+
+    async def failed(self, lane: str, work: Work, error: BaseException) -> None:
+        """An error of ours while dispatching: the recipients are put off, so that one message cannot spin."""
+        log.error("dispatch of %s on %s failed", work.message.queue_id, lane or "(no lane)", exc_info=error)
+        self._trace.alarm("internal", work.message.queue_id, f"dispatch failed: {type(error).__name__}")
+        mine = [r for r in work.recipients if r.number in self._claims]
+        reply = reply_for(error)
+        await self._concluder.commit(
+            work.message, [self._concluder.deferral(work.message, r, None, reply, lane) for r in mine]
+        )
+
+    # -- deciding ---------------------------------------------------------------------------------------------
+
+    async def _learn(self, recipients: Sequence[QueuedRecipient]) -> dict[str, Reply]:
+        """Ask the sources for what is not known; the replies of lookups that failed, by address key."""
+        failures: dict[str, Reply] = {}
+        for _ in range(_OVERTAKEN):
+            unknown: dict[str, Address] = {
+                r.address.key: r.address
+                for r in recipients
+                if r.address.key not in failures and self._classifier.known(r.address) is None
+            }
+            if not unknown:
+                break
+            answers = await asyncio.gather(
+                *(self._classifier.classify(address) for address in unknown.values()), return_exceptions=True
+            )
+            for key, answer in zip(unknown, answers, strict=True):
+                if isinstance(answer, asyncio.CancelledError):
+                    raise answer
+                if isinstance(answer, BaseException):
+                    failures[key] = reply_for(answer)
+        return failures
+
+    def _decide(
+        self, lane: str, message: QueuedMessage, recipients: Sequence[QueuedRecipient], failures: Mapping[str, Reply]
+    ) -> tuple[Plan, Entry | None]:
+        """
+        Decide every route by the state of this moment, and register what will be sent.
+
+        One synchronous step: with an await between decision and registration, a hold could be acknowledged in
+        between, and the message would be sent all the same (barrier rule 1).
+        """
+        now = self._clock.wall()
+        routed = [self._route(recipient, message, failures, now) for recipient in recipients]
+        plan = make_plan(lane, routed, self._rules.max_recipients(lane))
+        for one in plan.rest:
+            if isinstance(one.route, Held):
+                self._releases.decided_held(one.route.mailbox)
+        if not plan.here:
+            return plan, None
+        entry = self._inflight.register(plan.keys, lane, message.queue_id, message.header.message_id, now)
+        return plan, entry
+
+    def _route(
+        self, recipient: QueuedRecipient, message: QueuedMessage, failures: Mapping[str, Reply], now: float
+    ) -> Routed:
+        found = self._classifier.known(recipient.address)
+        if found is None:
+            reply = failures.get(recipient.address.key, LookupFailed.reply)
+            return Routed(recipient, None, Later(reply))
+        facts = DispatchFacts(recipient.unknown_since, message.header.marks)
+        return Routed(recipient, found, self._router.at_dispatch(found, facts, now))
+
+    # -- carrying out -----------------------------------------------------------------------------------------
+
+    async def _carry_out(
+        self, lane: str, message: QueuedMessage, plan: Plan, entry: Entry | None
+    ) -> tuple[QueuedRecipient, ...]:
+        """Do what was decided; the recipients that need another decision at once."""
+        in_doubt = False
+        again: list[QueuedRecipient] = list(plan.over)
+        try:
+            await self._hand_over(message, plan.away)
+            if plan.rest:
+                await self._concluder.commit(message, [self._concluder.without_delivery(message, o) for o in plan.rest])
+            if entry is not None:
+                in_doubt = await self._transmit(lane, message, plan, entry, again)
+        except asyncio.CancelledError:
+            self.interrupted = self.interrupted or (entry is not None and entry.passed)
+            raise
+        finally:
+            if entry is not None:
+                self._end(entry, lane, in_doubt=in_doubt)
+        return tuple(again)
+
+    def _end(self, entry: Entry, lane: str, *, in_doubt: bool) -> None:
+        if not in_doubt:
+            self._inflight.end(entry)
+            return
+        # The store may still be delivering what it took: until then a hold must not call the mailbox quiet.
+        entry.stage(IN_DOUBT)
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._rules.settle(lane), lambda: self._inflight.end(entry, in_doubt=True))
+
+    async def _hand_over(self, message: QueuedMessage, away: Mapping[str, tuple[QueuedRecipient, ...]]) -> None:
+        for lane, recipients in away.items():
+            released = tuple(replace(r, lane=lane) for r in recipients if r.draining)
+            for one in released:
+                if not self._lanes.offer_first(lane, Work(message, (one,))):
+                    self._claims.give_back((one.number,), tried=False)
+            others = tuple(replace(r, lane=lane) for r in recipients if not r.draining)
+            if others and not self._lanes.offer(lane, Work(message, others)):
+                # The row must name the lane, or that lane's feeder would not find it.
+                await self._concluder.commit(message, [self._concluder.moved(r, lane) for r in others])
+                self._behind(lane)
+
+    async def _transmit(
+        self, lane: str, message: QueuedMessage, plan: Plan, entry: Entry, again: list[QueuedRecipient]
+    ) -> bool:
+        """Send to the recipients of the plan and commit what became of them; whether any is in doubt."""
+        since = self._clock.wall()
+        try:
+            parcel = await self._parcel(lane, message, plan)
+        except BodyDamaged as error:
+            self._trace.alarm("damaged", message.queue_id, error.private)
+            broken = [one.recipient for here in plan.here for one in here.all]
+            await self._concluder.commit(message, [self._concluder.quarantined(message, r, error) for r in broken])
+            return False
+        verdicts = await self._senders(lane).send(parcel, entry)
+        self._note_reachability(lane, verdicts)
+        concluded: list[Concluded] = []
+        for here, verdict in zip(plan.here, verdicts, strict=True):
+            if verdict.no_attempt or verdict.split:
+                again.extend(one.recipient for one in here.all)
+                continue
+            concluded.extend(self._concluder.verdict(message, one, verdict, lane, since) for one in here.all)
+        await self._concluder.commit(message, merged(concluded, plan))
+        return any(verdict.in_doubt for verdict in verdicts)
+
+    async def _parcel(self, lane: str, message: QueuedMessage, plan: Plan) -> Parcel:
+        prefix = self._signer.received_field(message, lane, [(here.routed.key, here.wire) for here in plan.here])
+        inline = message.inline
+        if inline is None:
+            stream = await self._queue.body(message)
+            if not message.body_file:
+                inline = b"".join([block async for block in stream])
+
+        async def blocks() -> AsyncIterator[bytes]:
+            async for block in await self._queue.body(message):
+                yield block
+
+        envelope = message.envelope
+        return Parcel(
+            queue_id=message.queue_id,
+            sender=envelope.sender,
+            recipients=tuple(
+                ParcelRecipient(r.number, here.wire, r.notify, r.orcpt or _orcpt(r, here.wire))
+                for here in plan.here
+                for r in (here.routed.recipient,)
+            ),
+            prefix=prefix,
+            size=len(prefix) + message.size,
+            blocks=blocks,
+            inline=inline,
+            body_type=envelope.body,
+            smtputf8=envelope.smtputf8,
+            ret=envelope.ret,
+            envid=envelope.envid,
+        )
+
+    def _note_reachability(self, lane: str, verdicts: Sequence[Verdict]) -> None:
+        if not any(verdict.unreachable for verdict in verdicts):
+            if self._unreachable.pop(lane, None):
+                self._trace.clear("unreachable", lane)
+            return
+        failures = self._unreachable[lane] = self._unreachable.get(lane, 0) + 1
+        self._lanes.rest(lane, self._rules.rest(failures))
+        self._trace.alarm("unreachable", lane, str(verdicts[0].reply))
+
+
+def _orcpt(recipient: QueuedRecipient, wire: str) -> str:
+    """An ORCPT for a rewritten recipient, so that a notice of the store still names what the sender wrote."""
+    if wire == recipient.address.wire or not recipient.address.ascii:
+        return ""
+    return f"rfc822;{xtext(recipient.address.wire)}"
+
+
+def xtext(text: str) -> str:
+    """RFC 3461 4: printable ASCII but `+`, `=` and space stand for themselves, the rest as +XX."""
+    return "".join(c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" for c in text)

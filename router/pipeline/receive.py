@@ -1,0 +1,114 @@
+"""
+Reception: the decision at RCPT, and the commit that stands behind a 250.
+
+Guarantees: what is decided at RCPT serves the reply only; the dispatch decides again. `message` returns when the
+message is durable for every accepted recipient.
+
+On failure: `SluiceError`, with the reply the client may see; nothing is half-accepted.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from router.deliver.claims import Claims
+from router.model.address import Address
+from router.model.envelope import Envelope, HeaderFacts, NewRecipient, RecipientState, Work
+from router.model.reply import Reply
+from router.model.route import Deliver, Held, Kind, Later, Park, Refuse
+from router.pipeline.ports import Trace
+from router.pipeline.releases import Releases
+from router.ports import BodyWriter, Classifier, Clock, Intake, Router
+
+RELAY_DENIED = Reply(554, "5.7.1", "Relay access denied")
+
+
+class Offer(Protocol):
+    """The dispatcher's door for mail that has just been accepted; the recipients are claimed."""
+
+    def __call__(self, work: Work) -> None: ...
+
+
+class Receiver:
+    """What the accepting side asks for each RCPT and at the end of DATA."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        router: Router,
+        spool: Intake,
+        claims: Claims,
+        releases: Releases,
+        offer: Offer,
+        trace: Trace,
+        clock: Clock,
+        healthy: Callable[[], Reply | None],
+    ) -> None:
+        self._classifier = classifier
+        self._router = router
+        self._spool = spool
+        self._claims = claims
+        self._releases = releases
+        self._offer = offer
+        self._trace = trace
+        self._clock = clock
+        self._healthy = healthy
+
+    def open_body(self) -> BodyWriter:
+        return self._spool.open_body()
+
+    def refuse_mail(self) -> Reply | None:
+        """Why MAIL is refused now, or None."""
+        return self._healthy() or self._spool.unhealthy()
+
+    async def recipient(self, envelope: Envelope, address: Address) -> Reply | NewRecipient:
+        """The reply that refuses one RCPT, or the recipient to be spooled. Raises `SluiceError` (temporary)."""
+        found = self._classifier.known(address) or await self._classifier.classify(address)
+        if found.kind is Kind.FOREIGN and not envelope.client.trusted:
+            return RELAY_DENIED
+        route = self._router.at_reception(found, self._clock.wall())
+        match route:
+            case Deliver():
+                draining = self._releases.draining(route.mailbox)
+                return NewRecipient(address, hint=route.lane, mailbox=route.mailbox, draining=draining)
+            case Held():
+                self._releases.decided_held(route.mailbox)
+                return NewRecipient(address, mailbox=route.mailbox, held=True)
+            case Park():
+                return NewRecipient(address, mailbox=route.mailbox)
+            case Refuse() | Later():
+                return route.reply
+
+    async def message(
+        self,
+        envelope: Envelope,
+        recipients: Sequence[NewRecipient],
+        body: BodyWriter,
+        header: HeaderFacts,
+        received_at: float,
+    ) -> str:
+        """Make the message durable and begin its delivery; its queue-id. Raises `SpoolUnavailable`, `SpoolFull`."""
+        with self._claims.reading() as began:
+            work = await self._spool.accept(envelope, recipients, body, header, received_at)
+            # Between the commit and now the feeder may have read and even delivered the new rows.
+            free = self._claims.fresh([work], began)
+            self._trace.received(work.message, work.recipients)
+            for ours in free:
+                self._begin(ours)
+        self._releases.settled_as_held(
+            r.mailbox for r in work.recipients if r.state is RecipientState.HELD and r.mailbox
+        )
+        return work.message.queue_id
+
+    def _begin(self, work: Work) -> None:
+        by_lane: dict[str, list[int]] = {}
+        for at, recipient in enumerate(work.recipients):
+            if recipient.state is not RecipientState.QUEUED:
+                continue
+            if recipient.draining:
+                self._releases.arrived(recipient.mailbox)
+                continue
+            by_lane.setdefault(recipient.lane, []).append(at)
+        for positions in by_lane.values():
+            part = Work(work.message, tuple(work.recipients[at] for at in positions))
+            self._claims.take(r.number for r in part.recipients)
+            self._offer(part)

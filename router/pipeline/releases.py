@@ -1,0 +1,114 @@
+"""
+Which mailboxes this worker knows to be on hold, and the release of their mail when a hold ends.
+
+Guarantees: no recipient stays held after its mailbox's hold has ended, whatever the order in which a commit, a
+change and a lookup overtake each other: a mailbox is remembered as held as soon as anybody here decided so, the end
+of the hold releases it, and whoever commits a held recipient looks again afterwards (`settled_as_held`).
+
+On failure: a spool that cannot release now is asked again until it can; the held rows are safe on disk.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable, Sequence
+
+from router.deliver.drain import Drain
+from router.deliver.feeder import Feeder
+from router.errors import SluiceError
+from router.ports import Clock, Queue
+
+log = logging.getLogger(__name__)
+
+CHUNK = 500
+"""Mailboxes in one spool transaction: a batch of thousands must not keep commits of new mail waiting."""
+
+
+class Releases:
+    """The held mailboxes and the releases in preparation. `retry` seconds between tries at a failing spool."""
+
+    def __init__(self, queue: Queue, drain: Drain, feeder: Feeder, clock: Clock, *, retry: float = 1.0) -> None:
+        self._queue = queue
+        self._drain = drain
+        self._feeder = feeder
+        self._clock = clock
+        self._retry = retry
+        self._held: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def begin(self, held: Iterable[str]) -> None:
+        """At start: `held` are all open holds. Mail kept for any other mailbox was released while we were away."""
+        self._held = set(held)
+        stale = [mailbox for mailbox in await self._queue.held_mailboxes() if mailbox not in self._held]
+        for mailbox in await self._queue.draining_mailboxes():
+            self._drain.begin(mailbox)
+        if stale:
+            self._spawn(self._release(stale))
+
+    async def stop(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def decided_held(self, mailbox: str) -> None:
+        """A route here says hold, maybe before the change itself has come."""
+        self._held.add(mailbox)
+
+    def settled_as_held(self, mailboxes: Iterable[str]) -> None:
+        """Held recipients have been committed: if a release came in between, it did not see them."""
+        late = [mailbox for mailbox in mailboxes if mailbox not in self._held]
+        if late:
+            self._spawn(self._release(late))
+
+    def draining(self, mailbox: str) -> bool:
+        return mailbox in self._drain
+
+    def arrived(self, mailbox: str) -> None:
+        """New mail has queued up behind the released mail of this mailbox."""
+        self._drain.begin(mailbox)
+
+    def hold_applied(self, mailbox: str) -> None:
+        self._held.add(mailbox)
+
+    def changed(self, mailboxes: Sequence[str]) -> None:
+        """These mailboxes changed and have no hold: release what was held, route anew what waits for a retry."""
+        released = [mailbox for mailbox in mailboxes if mailbox in self._held]
+        others = [mailbox for mailbox in mailboxes if mailbox not in self._held]
+        self._held.difference_update(released)
+        if released:
+            self._spawn(self._release(released))
+        if others:
+            self._spawn(self._reroute(others))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _release(self, mailboxes: Sequence[str]) -> None:
+        for chunk in _chunks(mailboxes):
+            while True:
+                try:
+                    count = await self._queue.release(chunk, self._clock.wall())
+                    break
+                except SluiceError as error:
+                    log.warning("the release of %d mailboxes must wait: %s", len(chunk), error)
+                    await asyncio.sleep(self._retry)
+            if count:
+                for mailbox in chunk:
+                    self._drain.begin(mailbox)
+
+    async def _reroute(self, mailboxes: Sequence[str]) -> None:
+        for chunk in _chunks(mailboxes):
+            while True:
+                try:
+                    count = await self._queue.reroute(chunk, self._clock.wall())
+                    break
+                except SluiceError as error:
+                    log.warning("mail of %d changed mailboxes must wait: %s", len(chunk), error)
+                    await asyncio.sleep(self._retry)
+            if count:
+                self._feeder.nudge()
+
+
+def _chunks(items: Sequence[str]) -> list[Sequence[str]]:
+    return [items[at : at + CHUNK] for at in range(0, len(items), CHUNK)]

@@ -1,0 +1,1 @@
+"""Shared parts of the tests: in-memory ports, harnesses, and starters of real servers."""
