@@ -89,6 +89,9 @@ class Queue(Protocol):
     async def reroute(self, mailboxes: Sequence[str], now: float) -> int:
         """Queued recipients of these mailboxes forget their lane and are due now (a home or status changed); count."""
 
+    async def revive(self, now: float) -> int:
+        """Parked recipients whose `Outcome.due` has come are queued again, routed anew (promise 6); count."""
+
     async def queued_mailboxes(self) -> list[str]:
         """Mailboxes with queued recipients (after an unclean end: all of them count as in doubt)."""
 

@@ -9,8 +9,9 @@ On failure: `AddressSyntaxError`, never anything else, whatever the input.
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 
 import idna
 
@@ -19,9 +20,13 @@ MAX_PATH = 320
 MAX_DOMAIN = 255
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
-_DOT_STRING = re.compile(rf"[{_ATEXT}\u0080-\U0010ffff]+(?:\.[{_ATEXT}\u0080-\U0010ffff]+)*")
-_QUOTED = re.compile(r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e\u0080-\U0010ffff]|\\[\x20-\x7e])*"')
+# UTF8-non-ascii (RFC 6531 3.3) without what would break a line or change how it reads in a log (C1 controls, line and
+# paragraph separator, directional overrides), and without lone surrogates, which are no characters at all.
+_BEYOND = r"\u00a0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\U0010ffff"
+_DOT_STRING = re.compile(rf"[{_ATEXT}{_BEYOND}]+(?:\.[{_ATEXT}{_BEYOND}]+)*")
+_QUOTED = re.compile(rf'"(?:[\x20\x21\x23-\x5b\x5d-\x7e{_BEYOND}]|\\[\x20-\x7e])+"')
 _SOURCE_ROUTE = re.compile(r"(?:@[A-Za-z0-9.\-]+)(?:,@[A-Za-z0-9.\-]+)*:")
+_LITERAL = re.compile(r"\[(?:IPv6:(?P<v6>[0-9A-Fa-f:.]+)|(?P<v4>[0-9.]+))\]", re.IGNORECASE | re.ASCII)
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_\-]{0,61}[a-z0-9_])?")
 
 
@@ -34,9 +39,9 @@ class Address:
     """
     One mailbox of an envelope.
 
-    `wire` is the text as received, without brackets and source route; `local` is the local part unquoted and in
-    lower case; `domain` is lower case and an A-label (or an address literal in brackets, or empty for the bare
-    `postmaster` of RFC 5321 4.5.1).
+    `wire` is the text as received, without brackets and source route; `local` is the local part unquoted, in lower
+    case and in Unicode's composed form, so that one name written in two ways is one key; `domain` is lower case and
+    an A-label (or an address literal in brackets, or empty for the bare `postmaster` of RFC 5321 4.5.1).
     """
 
     wire: str
@@ -107,6 +112,8 @@ def parse_domain(text: str) -> str:
     lowered = text.lower()
     if not lowered.isascii():
         lowered = _to_a_label(lowered)
+        if len(lowered) > MAX_DOMAIN:
+            raise AddressSyntaxError("the domain is too long")
     if any(not _LABEL.fullmatch(label) for label in lowered.split(".")):
         raise AddressSyntaxError("the domain has a malformed label")
     return lowered
@@ -115,7 +122,8 @@ def parse_domain(text: str) -> str:
 def _fold_local(local: str) -> str:
     if local.startswith('"'):
         local = re.sub(r"\\(.)", r"\1", local[1:-1])
-    return local.lower()
+    local = local.lower()
+    return local if local.isascii() else unicodedata.normalize("NFC", local)
 
 
 def _to_a_label(domain: str) -> str:
@@ -126,12 +134,17 @@ def _to_a_label(domain: str) -> str:
 
 
 def _parse_literal(text: str) -> str:
-    if not text.endswith("]"):
-        raise AddressSyntaxError("the address literal is not closed")
-    inner = text[1:-1]
+    """
+    `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 4.1.3), in one spelling.
+
+    The characters are checked first, because `ipaddress` takes a zone of any characters whatever after a `%`.
+    """
+    match = _LITERAL.fullmatch(text)
+    if match is None:
+        raise AddressSyntaxError("the address literal is malformed")
     try:
-        if inner[:5].lower() == "ipv6:":
-            return f"[ipv6:{IPv6Address(inner[5:]).compressed}]"
-        return f"[{ip_address(inner)}]"
+        if match["v6"]:
+            return f"[ipv6:{IPv6Address(match['v6']).compressed}]"
+        return f"[{IPv4Address(match['v4'])}]"
     except ValueError as error:
         raise AddressSyntaxError("the address literal is no IP address") from error

@@ -1,0 +1,69 @@
+"""
+What the delivery log knows of an event: small values without message bodies, so that a full log queue stays small.
+
+Times are wall-clock seconds. Text from outside is still raw here; `log_line` makes it safe.
+"""
+
+from dataclasses import dataclass
+
+from router.model.envelope import Client
+from router.model.outcome import Outcome
+from router.model.reply import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A message was accepted: `held` are those recipients that start on hold."""
+
+    at: float
+    queue_id: str
+    client: Client
+    message_id: str
+    sender: str
+    size: int
+    recipients: int
+    held: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A command was refused; `stage` is CONNECT, HELO, MAIL, RCPT, DATA or END-OF-MESSAGE."""
+
+    at: float
+    client: Client
+    stage: str
+    reply: Reply
+    sender: str
+    recipient: str
+    helo: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A verdict about one recipient was committed."""
+
+    queue_id: str
+    client: Client
+    sender: str
+    recipient: str
+    received_at: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The last recipient of a message is settled and the message is gone."""
+
+    at: float
+    queue_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Lines that were not written because the sink was stalled or full."""
+
+    at: float
+    count: int
+
+
+Record = Accepted | Rejected | Settled | Removed | Dropped
