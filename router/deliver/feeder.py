@@ -16,6 +16,9 @@ from router.deliver.lanes import Lanes
 from router.errors import SluiceError
 from router.ports import Clock, Queue
 
+REVIVAL = 60.0
+"""Seconds between two looks at parked mail whose time to be tried again, or returned, has come."""
+
 log = logging.getLogger(__name__)
 
 
@@ -35,6 +38,7 @@ class Feeder:
         self._tick = tick
         self._batch = batch
         self._more: set[str] = set()
+        self._next_revival = 0.0
         self._signal = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -75,6 +79,9 @@ class Feeder:
     async def feed(self) -> None:
         """One round over all lanes that have something due."""
         now = self._clock.wall()
+        if self._clock.monotonic() >= self._next_revival:
+            self._next_revival = self._clock.monotonic() + REVIVAL
+            await self._queue.revive(now)
         for lane, due in await self._queue.lanes(now):
             if due <= now:
                 await self._feed_lane(lane, now)

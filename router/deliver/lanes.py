@@ -60,7 +60,6 @@ class Lanes:
         limit: Callable[[str], int],
         claims: Claims,
         monotonic: Callable[[], float],
-        low: Callable[[str], None],
         window: int = 200,
     ) -> None:
         self._handle = handle
@@ -68,12 +67,23 @@ class Lanes:
         self._limit = limit
         self._claims = claims
         self._monotonic = monotonic
-        self._low = low
+        self._low: Callable[[str], None]
         self._window = window
         self._lanes: dict[str, Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._paused: frozenset[str] = frozenset()
         self._stopped = True
+        self._suspended = False
+
+    def attach(self, low: Callable[[str], None]) -> None:
+        """The feeder feeds the lanes and is told by them: called once, before anything starts."""
+        self._low = low
+
+    def relimit(self) -> None:
+        """The limits have changed."""
+        for lane in tuple(self._lanes.values()):
+            lane.limit = max(1, self._limit(lane.name))
+            self._fill(lane)
 
     def start(self) -> None:
         """Deliveries may begin."""
@@ -109,7 +119,7 @@ class Lanes:
     def awake(self, name: str) -> bool:
         """Whether the lane may deliver now."""
         lane = self._lane(name)
-        return not (self._stopped or lane.paused or lane.resting_until > self._monotonic())
+        return not (self._stopped or self._suspended or lane.paused or lane.resting_until > self._monotonic())
 
     def offer(self, name: str, work: Work) -> bool:
         """Take claimed work; False (and the caller keeps the claim) when there is no room for it."""
@@ -152,6 +162,17 @@ class Lanes:
         for name in resumed:
             self._lane(name).paused = False
             self.wake(name)
+
+    def suspend(self, *, suspended: bool) -> None:
+        """Begin nothing on any lane while the routing state is not to be trusted; what waits goes back."""
+        if suspended == self._suspended:
+            return
+        self._suspended = suspended
+        for lane in tuple(self._lanes.values()):
+            if suspended:
+                self._put_back(lane)
+            else:
+                self._low(lane.name)
 
     def resting(self) -> dict[str, float]:
         """Seconds of rest left, by lane."""

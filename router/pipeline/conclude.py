@@ -26,6 +26,7 @@ from router.pipeline.plan import Plan, Routed
 from router.pipeline.ports import Reporter, Rules, Trace
 from router.pipeline.releases import Releases
 from router.ports import Clock, Queue
+from router.report.alarms import AlarmKind
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,12 @@ class Concluder:
     def attach(self, releases: Releases) -> None:
         self._releases = releases
 
+    def use(self, judge: Judge, rules: Rules, reporter: Reporter) -> None:
+        """Judge by another configuration from now on."""
+        self._judge = judge
+        self._rules = rules
+        self._reporter = reporter
+
     async def commit(self, message: QueuedMessage, concluded: Sequence[Concluded]) -> None:
         """Commit outcomes, with the DSN they call for in the same transaction; then let the recipients go."""
         if not concluded:
@@ -72,7 +79,7 @@ class Concluder:
                 break
             except SluiceError as error:
                 log.warning("outcomes of %s cannot be committed yet: %s", message.queue_id, error)
-                self._trace.alarm("spool", message.queue_id, str(error))
+                self._trace.alarm(AlarmKind.SPOOL_ERROR, message.queue_id, str(error))
                 await asyncio.sleep(_COMMIT_RETRY)
         for recipient, outcome, _ in concluded:
             self._trace.outcome(message, recipient, outcome)
@@ -97,7 +104,7 @@ class Concluder:
             case Park():
                 reply = HopReply(450, "4.4.6", route.reason, said_by_hop=False)
                 outcome = self._outcome(message, recipient, Disposition.PARKED, reply, now)
-                self._trace.alarm("parked", message.queue_id, f"{recipient.address.key}: {route.reason}")
+                self._trace.alarm(AlarmKind.LOOP, message.queue_id, f"{recipient.address.key}: {route.reason}")
                 return recipient, replace(outcome, mailbox=route.mailbox, note=route.reason), ""
             case Refuse():
                 outcome = self._outcome(message, recipient, Disposition.RETURNED, own_words(route.reply), now)
@@ -134,7 +141,9 @@ class Concluder:
         if outcome.disposition is Disposition.RETURNED:
             return recipient, outcome, "failed"
         if outcome.disposition is Disposition.PARKED:
-            self._trace.alarm("refused", message.queue_id, f"{recipient.address.key}: {outcome.reply}")
+            self._trace.alarm(
+                AlarmKind.PROTECTED_REFUSAL, message.queue_id, f"{recipient.address.key}: {outcome.reply}"
+            )
         late = outcome.at - recipient.clock_start >= self._rules.delay_notice and not recipient.delay_notified
         protected = mailbox is not None and mailbox.protected(outcome.at, self._rules.protect)
         if outcome.disposition is Disposition.DEFERRED and late and not protected and not recipient.draining:

@@ -28,6 +28,7 @@ from router.pipeline.plan import Plan, Routed, make_plan
 from router.pipeline.ports import Rules, Signer, Trace
 from router.pipeline.releases import Releases
 from router.ports import Classifier, Clock, Queue, Router, Sender
+from router.report.alarms import AlarmKind
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,12 @@ class Dispatcher:
         self._releases = releases
         self._behind = behind
 
+    def use(self, router: Router, rules: Rules, signer: Signer) -> None:
+        """Decide by another configuration from now on."""
+        self._router = router
+        self._rules = rules
+        self._signer = signer
+
     def offer(self, work: Work) -> None:
         """Claimed mail, just accepted or handed over: to its lane, or back to the spool until there is room."""
         lane = work.recipients[0].lane
@@ -99,7 +106,7 @@ class Dispatcher:
     async def failed(self, lane: str, work: Work, error: BaseException) -> None:
         """An error of ours while dispatching: the recipients are put off, so that one message cannot spin."""
         log.error("dispatch of %s on %s failed", work.message.queue_id, lane or "(no lane)", exc_info=error)
-        self._trace.alarm("internal", work.message.queue_id, f"dispatch failed: {type(error).__name__}")
+        self._trace.alarm(AlarmKind.INTERNAL, work.message.queue_id, f"dispatch failed: {type(error).__name__}")
         mine = [r for r in work.recipients if r.number in self._claims]
         reply = reply_for(error)
         await self._concluder.commit(
@@ -210,7 +217,7 @@ class Dispatcher:
         try:
             parcel = await self._parcel(lane, message, plan)
         except BodyDamaged as error:
-            self._trace.alarm("damaged", message.queue_id, error.private)
+            self._trace.alarm(AlarmKind.CORRUPT_BODY, message.queue_id, error.private)
             broken = [one.recipient for here in plan.here for one in here.all]
             await self._concluder.commit(message, [self._concluder.quarantined(message, r, error) for r in broken])
             return False
@@ -259,11 +266,11 @@ class Dispatcher:
     def _note_reachability(self, lane: str, verdicts: Sequence[Verdict]) -> None:
         if not any(verdict.unreachable for verdict in verdicts):
             if self._unreachable.pop(lane, None):
-                self._trace.clear("unreachable", lane)
+                self._trace.clear(AlarmKind.STORE_DOWN, lane)
             return
         failures = self._unreachable[lane] = self._unreachable.get(lane, 0) + 1
         self._lanes.rest(lane, self._rules.rest(failures))
-        self._trace.alarm("unreachable", lane, str(verdicts[0].reply))
+        self._trace.alarm(AlarmKind.STORE_DOWN, lane, str(verdicts[0].reply))
 
 
 def _orcpt(recipient: QueuedRecipient, wire: str) -> str:

@@ -7,13 +7,12 @@ delivery that still blocks a hold (barrier rule 2).
 On failure: nothing here fails; work that takes time (releases) is handed on.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from router.deliver.inflight import InFlight
 from router.deliver.lanes import Lanes
 from router.model.change import Blocking, ChangeKind, ChangeSet
-from router.model.mailbox import Hold
 from router.pipeline.releases import Releases
 
 
@@ -57,12 +56,3 @@ class Following:
         if any(change.kind is ChangeKind.CONFIGURATION for change in changes.changes):
             self._configured()
         return rows
-
-    def taken_over(self, mailboxes: Iterable[str], held: dict[str, Hold]) -> Sequence[Blocking]:
-        """
-        The former owner of this spool died: what it had queued may still reach a store (barrier rule 8).
-
-        The caller ends the entry (`InFlight.end`, in doubt) when the longest settle time has passed.
-        """
-        self._inflight.register(mailboxes, "", "", "", 0.0)
-        return [row for mailbox, hold in held.items() for row in self._inflight.hold(mailbox, hold)]

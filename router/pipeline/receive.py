@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from router.deliver.claims import Claims
+from router.errors import LookupFailed
 from router.model.address import Address
 from router.model.envelope import Envelope, HeaderFacts, NewRecipient, RecipientState, Work
 from router.model.reply import Reply
@@ -29,7 +30,11 @@ class Offer(Protocol):
 
 
 class Receiver:
-    """What the accepting side asks for each RCPT and at the end of DATA."""
+    """
+    What the accepting side asks for each RCPT and at the end of DATA.
+
+    `doubtful` says that the routing state may be an old copy: then nobody is refused for good (promise 8).
+    """
 
     def __init__(
         self,
@@ -41,7 +46,7 @@ class Receiver:
         offer: Offer,
         trace: Trace,
         clock: Clock,
-        healthy: Callable[[], Reply | None],
+        doubtful: Callable[[], bool],
     ) -> None:
         self._classifier = classifier
         self._router = router
@@ -51,14 +56,18 @@ class Receiver:
         self._offer = offer
         self._trace = trace
         self._clock = clock
-        self._healthy = healthy
+        self._doubtful = doubtful
+
+    def use(self, router: Router) -> None:
+        """Decide by another configuration from now on."""
+        self._router = router
 
     def open_body(self) -> BodyWriter:
         return self._spool.open_body()
 
     def refuse_mail(self) -> Reply | None:
         """Why MAIL is refused now, or None."""
-        return self._healthy() or self._spool.unhealthy()
+        return self._spool.unhealthy()
 
     async def recipient(self, envelope: Envelope, address: Address) -> Reply | NewRecipient:
         """The reply that refuses one RCPT, or the recipient to be spooled. Raises `SluiceError` (temporary)."""
@@ -75,6 +84,8 @@ class Receiver:
                 return NewRecipient(address, mailbox=route.mailbox, held=True)
             case Park():
                 return NewRecipient(address, mailbox=route.mailbox)
+            case Refuse() if self._doubtful():
+                return LookupFailed.reply
             case Refuse() | Later():
                 return route.reply
 

@@ -35,9 +35,12 @@ class Releases:
         self._held: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def begin(self, held: Iterable[str]) -> None:
-        """At start: `held` are all open holds. Mail kept for any other mailbox was released while we were away."""
+    def know(self, held: Iterable[str]) -> None:
+        """At start: all mailboxes with an open hold."""
         self._held = set(held)
+
+    async def begin(self) -> None:
+        """Go on with releases; mail kept for a mailbox without a hold was released while we were away."""
         stale = [mailbox for mailbox in await self._queue.held_mailboxes() if mailbox not in self._held]
         for mailbox in await self._queue.draining_mailboxes():
             self._drain.begin(mailbox)

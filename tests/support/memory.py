@@ -216,7 +216,9 @@ class MemorySpool:
             Disposition.QUARANTINED: RecipientState.QUARANTINED,
         }
         state = states[outcome.disposition]
-        row.recipient = replace(one, state=state, mailbox=outcome.mailbox, draining=False, reason=outcome.note)
+        row.recipient = replace(
+            one, state=state, mailbox=outcome.mailbox, due=outcome.due, draining=False, reason=outcome.note
+        )
 
     async def release(self, mailboxes: Sequence[str], now: float) -> int:
         await asyncio.sleep(0)
@@ -237,6 +239,16 @@ class MemorySpool:
             one = row.recipient
             if one.mailbox in mailboxes and one.state is RecipientState.QUEUED and not one.draining:
                 row.recipient = replace(one, lane="", due=min(one.due, now))
+                count += 1
+        return count
+
+    async def revive(self, now: float) -> int:
+        await asyncio.sleep(0)
+        count = 0
+        for row in self.rows.values():
+            one = row.recipient
+            if one.state is RecipientState.PARKED and 0 < one.due <= now:
+                row.recipient = replace(one, state=RecipientState.QUEUED, lane="", due=now)
                 count += 1
         return count
 

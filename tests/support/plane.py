@@ -73,27 +73,25 @@ class Plane:
             lambda _lane: limit,
             self.claims,
             clock.monotonic,
-            self._low,
         )
         self.feeder = Feeder(self.spool, self.lanes, self.claims, clock, tick=0.01)
+        self.lanes.attach(self.feeder.low)
         self.drain = Drain(self.spool, self.lanes, self.claims, patience=0.01)
         self.releases = Releases(self.spool, self.drain, self.feeder, clock)
         self.concluder.attach(self.releases)
         self.dispatcher.attach(self.lanes, self.releases, self.feeder.behind)
         self.receiver = Receiver(
             self.classifier, self.routing, self.spool, self.claims, self.releases,
-            self.dispatcher.offer, self.notes, clock, lambda: None,
+            self.dispatcher.offer, self.notes, clock, lambda: False,
         )  # fmt: skip
         self.following = Following(self.classifier, self.inflight, self.lanes, self.releases, lambda: None)
 
     def _sender(self, lane: str) -> StagedSender:
         return self.senders[lane]
 
-    def _low(self, lane: str) -> None:
-        self.feeder.low(lane)
-
     async def __aenter__(self) -> Self:
-        await self.releases.begin(key for key, box in self.world.mailboxes.items() if box.hold is not None)
+        self.releases.know(key for key, box in self.world.mailboxes.items() if box.hold is not None)
+        await self.releases.begin()
         self.lanes.start()
         self.feeder.start()
         return self

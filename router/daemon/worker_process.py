@@ -1,0 +1,75 @@
+"""The entry of a worker process, started by the supervisor with `python -m router.daemon.worker_process`."""
+
+import argparse
+import asyncio
+import gc
+import os
+import socket
+import sys
+from pathlib import Path
+
+from router.daemon.clock import SystemClock
+from router.daemon.logs import log_to_stderr
+from router.daemon.loops import new_event_loop
+from router.daemon.worker import Worker, WorkerOptions
+from router.errors import SluiceError
+from router.report.delivery_log import DeliveryLog
+from router.report.log_format import make_format, under_journal
+from router.report.log_sink import SinkThread
+from router.settings.loader import load
+from router.settings.problem import SettingsError
+
+EX_OSERR = 71
+EX_CONFIG = 78
+
+
+def main() -> int:
+    """Run one worker; the exit code."""
+    os.umask(0o077)
+    options = _options()
+    try:
+        settings = load(options.config)
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
+        return EX_CONFIG
+    log_to_stderr(settings.log.level, os.environ)
+    form = make_format(settings.log.format, socket.gethostname(), os.getpid(), journal=under_journal(os.environ))
+    sink = SinkThread(sys.stderr.buffer, form)
+    sink.start()
+    clock = SystemClock()
+    # Long-lived objects of the start need not be looked at by every collection.
+    gc.collect()
+    gc.freeze()
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            return runner.run(Worker(settings, options, DeliveryLog(sink.put, clock.wall)).run())
+    except (SluiceError, OSError, ValueError) as error:
+        print(f"worker {options.slot} (spool {options.spool:04d}): {error}", file=sys.stderr)  # noqa: T201 - as above
+        return EX_OSERR
+    finally:
+        sink.close()
+
+
+def _options() -> WorkerOptions:
+    parser = argparse.ArgumentParser(prog="sluice-worker")
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--slot", type=int, required=True)
+    parser.add_argument("--spool", type=int, required=True)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--listen", default="")
+    parser.add_argument("--ready", type=int, default=-1)
+    parser.add_argument("--single-step", action="store_true")
+    given = parser.parse_args()
+    return WorkerOptions(
+        config=given.config,
+        slot=given.slot,
+        spool=given.spool,
+        listen=tuple(int(part) for part in given.listen.split(",") if part),
+        ready=given.ready,
+        single_step=given.single_step,
+        workers=given.workers,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

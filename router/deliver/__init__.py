@@ -1,0 +1,1 @@
+"""The station that hands messages to next hops: schedule, resolution, connections, transactions, verdicts."""

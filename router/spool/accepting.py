@@ -1,0 +1,190 @@
+"""
+Keeping a message: the operation that inserts a message with its recipients, for clients and for reports of our own.
+
+Guarantees: message, recipients, the journal rows of those held from the start, and the account of accepted
+recipients are one transaction. A hold that ended while the message was on its way in is not believed.
+
+On failure: `ValueError` for an impossible number of recipients; nothing was inserted.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from router.model.envelope import (
+    Envelope,
+    HeaderFacts,
+    NewRecipient,
+    QueuedMessage,
+    QueuedRecipient,
+    RecipientState,
+    Work,
+)
+from router.model.outcome import Disposition, JournalRow
+from router.model.parcel import Report
+from router.spool import records
+from router.spool.batch import ACCEPTED, BYTES, MESSAGES, Batch
+from router.spool.journal_rows import append_journal
+from router.spool.numbering import MAX_RECIPIENTS, make_queue_id, recipient_number
+
+_INSERT_MESSAGE = (
+    "INSERT INTO messages (id, received_at, size, own, keep_until, sender, message_id, facts, body_file, digest, crc,"
+    " body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_INSERT_RECIPIENT = (
+    "INSERT INTO recipients (id, state, lane, mailbox, due, attempts, clock_start, unknown_since, draining,"
+    " possible_duplicate, delay_notified, own, reason, address, facts, crc)"
+    " VALUES (?, ?, ?, ?, ?, 0, ?, NULL, ?, 0, 0, ?, ?, ?, ?, ?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBody:
+    """A body ready for its row: in memory (`inline`), or durable under its final name (`file`, `digest`)."""
+
+    size: int
+    inline: bytes | None
+    file: str = ""
+    digest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Insert a message and its recipients. A hold that ended after `generation` is no longer believed."""
+
+    spool: int
+    envelope: Envelope
+    recipients: Sequence[NewRecipient]
+    body: StoredBody
+    header: HeaderFacts
+    received_at: float
+    generation: int = 0
+    keep: float = 0.0
+    own: bool = False
+    lazy: bool = False
+    essential: bool = False
+
+    def apply(self, batch: Batch) -> Work:
+        if not 0 < len(self.recipients) <= MAX_RECIPIENTS:
+            raise ValueError("a message needs 1 to 65536 recipients")
+        message = self._insert_message(batch)
+        recipients = tuple(self._recipient(batch, message, place) for place in range(len(self.recipients)))
+        batch.connection.executemany(
+            _INSERT_RECIPIENT, [self._row(new, one) for new, one in zip(self.recipients, recipients, strict=True)]
+        )
+        for one in recipients:
+            if one.state is RecipientState.HELD:
+                append_journal(batch, message, self._held_row(message, one))
+        batch.count(ACCEPTED, len(recipients), own=int(self.own))
+        batch.count(MESSAGES)
+        batch.count(BYTES, self.body.size)
+        batch.pages += self.body.size // 4096 + len(recipients) if self.body.inline is not None else len(recipients)
+        return Work(message, recipients)
+
+    def _insert_message(self, batch: Batch) -> QueuedMessage:
+        number, body, own = batch.next_message(), self.body, int(self.own)
+        digest = body.digest if body.inline is None else hashlib.sha256(body.inline).digest()
+        facts = records.encode_message(self.envelope, self.header)
+        crc = records.message_crc(number, float(self.received_at), body.size, own, facts, body.file, digest)
+        row = (
+            number,
+            float(self.received_at),
+            body.size,
+            own,
+            self.received_at + self.keep if self.keep > 0 else None,
+            records.searchable(self.envelope.sender),
+            records.searchable(self.header.message_id),
+            facts,
+            body.file,
+            digest,
+            crc,
+            body.inline,
+        )
+        batch.connection.execute(_INSERT_MESSAGE, row)
+        return QueuedMessage(
+            number=number,
+            queue_id=make_queue_id(self.spool, number),
+            received_at=self.received_at,
+            envelope=self.envelope,
+            size=body.size,
+            header=self.header,
+            body_file=body.file,
+            digest=digest,
+            inline=body.inline,
+            generation=self.generation,
+        )
+
+    def _recipient(self, batch: Batch, message: QueuedMessage, place: int) -> QueuedRecipient:
+        new = self.recipients[place]
+        released = new.held and batch.released_after(new.mailbox, self.generation)
+        held = new.held and not released
+        return QueuedRecipient(
+            number=recipient_number(message.number, place),
+            address=new.address,
+            notify=new.notify,
+            orcpt=new.orcpt,
+            state=RecipientState.HELD if held else RecipientState.QUEUED,
+            lane=new.hint,
+            mailbox=new.mailbox,
+            due=self.received_at,
+            clock_start=self.received_at,
+            draining=released or (new.draining and not held),
+            reason="mailbox on hold" if held else "",
+        )
+
+    def _row(self, new: NewRecipient, one: QueuedRecipient) -> tuple[object, ...]:
+        facts, own = records.encode_recipient(new), int(self.own)
+        return (
+            one.number,
+            one.state.value,
+            one.lane,
+            one.mailbox,
+            one.due,
+            one.clock_start,
+            int(one.draining),
+            own,
+            one.reason,
+            records.searchable(new.address.key),
+            facts,
+            records.recipient_crc(one.number, own, facts),
+        )
+
+    def _held_row(self, message: QueuedMessage, one: QueuedRecipient) -> JournalRow:
+        return JournalRow(
+            number=0,
+            at=self.received_at,
+            queue_id=message.queue_id,
+            recipient=one.address.wire,
+            disposition=Disposition.HELD.value,
+            lane=one.lane,
+            mailbox=one.mailbox,
+            sender=self.envelope.sender,
+            size=message.size,
+            received_at=self.received_at,
+            attempts=0,
+            reply="",
+            remote="none",
+            message_id=self.header.message_id,
+            note=one.reason,
+        )
+
+
+def accept_report(batch: Batch, spool: int, report: Report, at: float) -> Work:
+    """Queue a message of our own within the transaction of the outcomes it reports."""
+    return Accept(
+        spool=spool,
+        envelope=report.envelope,
+        recipients=(report.recipient,),
+        body=StoredBody(len(report.content), report.content),
+        header=HeaderFacts(auto_submitted=True),
+        received_at=at,
+        own=True,
+    ).apply(batch)
+
+
+def forget_message(batch: Batch, file: str, size: int) -> None:
+    """Account for a message row that was deleted, and unlink its file once that has committed."""
+    batch.count(MESSAGES, -1)
+    batch.count(BYTES, -size)
+    if file:
+        batch.unlink.append(file)

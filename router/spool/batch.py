@@ -1,0 +1,99 @@
+"""
+One transaction of the writer: what its operations share, and what takes effect only if the commit returns.
+
+Numbers are handed out from counters in memory (the database's AUTOINCREMENT sequence is carried along), counters of
+promise 9 are summed up and written once per transaction, and files are unlinked only after the commit (PRC7). A
+batch that is rolled back leaves no trace in memory.
+"""
+
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass
+
+ACCEPTED = "accepted"
+MESSAGES = "messages"
+BYTES = "bytes"
+
+Count = tuple[str, str, str, str, int]
+"""what, lane, mailbox, batch, own: the key of the table `tally`."""
+
+_ADD = (
+    "INSERT INTO tally (what, lane, mailbox, batch, own, count) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET count = count + excluded.count"
+)
+
+
+@dataclass(slots=True)
+class Numbers:
+    """Highest numbers handed out so far; never handed out again."""
+
+    message: int = 0
+    journal: int = 0
+
+
+class Releases:
+    """
+    Which mailboxes were released when, counted in releases (barrier rules 1 and 6).
+
+    A verdict computed before a release must not undo it: a hold noticed before the release ended it would keep the
+    recipient for ever, a deferral would make it wait. Counting is immune to clock steps. Bounded: beyond `limit`
+    mailboxes everything counts as just released, which costs one more attempt each and loses nothing.
+    """
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self.generation = 0
+        self._released: dict[str, int] = {}
+        self._floor = 0
+        self._limit = limit
+
+    def note(self, mailboxes: set[str]) -> None:
+        """These mailboxes are released as of now."""
+        self.generation += 1
+        if len(self._released) + len(mailboxes) > self._limit:
+            self._released.clear()
+            self._floor = self.generation
+        self._released.update(dict.fromkeys(mailboxes, self.generation))
+
+    def after(self, mailbox: str, generation: int) -> bool:
+        """Whether the mailbox was released after `generation`."""
+        return self._released.get(mailbox, self._floor) > generation
+
+
+class Batch:
+    """What operations see of their transaction."""
+
+    __slots__ = ("_counts", "_releases", "connection", "numbers", "pages", "released", "unlink")
+
+    def __init__(self, connection: sqlite3.Connection, numbers: Numbers, releases: Releases) -> None:
+        self.connection = connection
+        self.numbers = Numbers(numbers.message, numbers.journal)
+        self.unlink: list[str] = []
+        self.released: set[str] = set()
+        self.pages = 0
+        """Rough number of database pages written: tells the writer when a checkpoint is worth it."""
+        self._counts: Counter[Count] = Counter()
+        self._releases = releases
+
+    def next_message(self) -> int:
+        self.numbers.message += 1
+        return self.numbers.message
+
+    def next_journal(self) -> int:
+        self.numbers.journal += 1
+        return self.numbers.journal
+
+    def count(
+        self, what: str, by: int = 1, *, lane: str = "", mailbox: str = "", batch: str = "", own: int = 0
+    ) -> None:
+        """Add to a counter of the accounts."""
+        self._counts[what, lane, mailbox, batch, own] += by
+
+    def released_after(self, mailbox: str, generation: int) -> bool:
+        """Whether the mailbox was released later than `generation`, in this transaction or before."""
+        return bool(mailbox) and (mailbox in self.released or self._releases.after(mailbox, generation))
+
+    def flush(self) -> None:
+        """Write the counters; the last thing before COMMIT."""
+        rows = [(*key, by) for key, by in self._counts.items() if by]
+        if rows:
+            self.connection.executemany(_ADD, rows)

@@ -1,0 +1,138 @@
+"""
+The operators' desk of an open spool: find, count, remove, requeue, park and flush.
+
+Only the owner of a spool may write it, so these run in the worker that holds the lock, on request, or in a command
+that took the lock because no worker runs. Verbs take recipient numbers as `find` gives them, or a filter.
+
+On failure: `SpoolUnavailable`; whole chunks of `CHUNK` recipients are done or not done, and every verb may be given
+the same numbers again.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from router.errors import BodyDamaged
+from router.model.envelope import QueuedMessage, Work
+from router.model.outcome import Disposition
+from router.spool import accounts
+from router.spool import reader as queries
+from router.spool.accounts import Counts, Stats
+from router.spool.bodies import Bodies, verify_inline
+from router.spool.finding import QueueEntry, QueueFilter, find
+from router.spool.numbering import message_of
+from router.spool.operations import CHUNK
+from router.spool.owner import Flush, Remove, Requeue, SetAside
+from router.spool.reader import Found, Reader
+from router.spool.removed import Removal, RemovedCopy
+from router.spool.writer import Operation, Writer
+
+T = TypeVar("T")
+
+
+class Desk:
+    """See the module. Made by the spool."""
+
+    def __init__(self, spool: int, removed: Path, reader: Reader, writer: Writer, bodies: Bodies) -> None:
+        self._spool = spool
+        self._removed = removed
+        self._reader = reader
+        self._writer = writer
+        self._bodies = bodies
+
+    async def find(self, wanted: QueueFilter) -> list[QueueEntry]:
+        """Matching entries in order of arrival, at most `wanted.limit`."""
+        return await self._run(find, self._reader, self._spool, wanted)
+
+    async def counts(self, *, detail: bool = True) -> Counts:
+        """The accounts of promise 9, from one read transaction."""
+        return await self._run(partial(self._reader.call, accounts.counts, detail=detail))
+
+    async def stats(self) -> Stats:
+        """Size and age of the spool."""
+        return await self._run(self._reader.call, accounts.stats)
+
+    async def works(self, numbers: Sequence[int]) -> list[Work]:
+        """These recipients by message, whatever their state (`queue show`, `queue cat`); damaged ones are left out."""
+        return (await self._found(numbers)).works
+
+    async def remove(self, numbers: Sequence[int], *, actor: str, reason: str) -> int:
+        """
+        Remove recipients for good; how many. A copy of each message goes to `removed/` before. Raises `OSError`,
+        `SpoolUnavailable`.
+        """
+        count = 0
+        for part in _chunks(numbers):
+            now = time.time()
+            for work in (await self._found(part)).works:
+                await self._copy(work, Removal(actor, reason, now))
+            count += await self._writer.submit(Remove(self._spool, part, now, f"{actor}: {reason}"))
+        return count
+
+    async def requeue(self, numbers: Sequence[int]) -> int:
+        """Queued anew and due now, from any state; the retry clock starts again."""
+        return await self._each(numbers, lambda part: Requeue(part, time.time()))
+
+    async def park(self, numbers: Sequence[int], *, actor: str, reason: str) -> int:
+        """Set recipients aside until `requeue`; how many were not parked before."""
+        note = f"{actor}: {reason}"
+        return await self._each(
+            numbers, lambda part: SetAside(self._spool, part, Disposition.PARKED, time.time(), note)
+        )
+
+    async def unpark(self, numbers: Sequence[int]) -> int:
+        """Requeue those of the recipients that are parked."""
+        parked = await self.works(numbers)
+        return await self.requeue([one.number for work in parked for one in work.recipients if one.state == "parked"])
+
+    async def flush(self, wanted: QueueFilter) -> int:
+        """Queued recipients that match are due now; how many were not. Not bounded by `wanted.limit`."""
+        count, after = 0, wanted.after
+        while entries := await self.find(replace(wanted, state="queued", after=after, limit=CHUNK)):
+            after = entries[-1].number
+            count += await self._writer.submit(Flush([entry.number for entry in entries], time.time()))
+        return count
+
+    async def _found(self, numbers: Sequence[int]) -> Found:
+        return await self._run(partial(self._reader.call, self._reader.works, numbers, 0))
+
+    async def _copy(self, work: Work, removal: Removal) -> None:
+        copy = await self._bodies.run(RemovedCopy, self._removed, work.message.queue_id)
+        try:
+            try:
+                await self._copy_body(copy, work.message)
+            except BodyDamaged as error:
+                removal = replace(removal, damage=str(error))
+            await self._bodies.run(copy.finish, work, removal)
+        finally:
+            copy.close()
+
+    async def _copy_body(self, copy: RemovedCopy, message: QueuedMessage) -> None:
+        if message.body_file:
+            async for block in self._bodies.blocks(message):
+                await self._bodies.run(copy.write, block)
+            await self._bodies.check(message)
+            return
+        body = await self._run(self._reader.call, queries.inline_body, message.number)
+        await self._bodies.run(copy.write, body or b"")
+        verify_inline(message, body)
+
+    async def _each(self, numbers: Sequence[int], operation: Callable[[Sequence[int]], Operation[int]]) -> int:
+        count = 0
+        for part in _chunks(numbers):
+            count += await self._writer.submit(operation(part))
+        return count
+
+    async def _run(self, work: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._reader.pool, partial(work, *args))
+
+
+def _chunks(numbers: Sequence[int]) -> Iterator[list[int]]:
+    """In order of arrival, each number once; recipients of one message stay together where possible."""
+    ordered = sorted(set(numbers), key=lambda number: (message_of(number), number))
+    for start in range(0, len(ordered), CHUNK):
+        yield ordered[start : start + CHUNK]

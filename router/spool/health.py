@@ -1,0 +1,153 @@
+"""
+Health of a spool: may mail be accepted now? Answered from memory, for every MAIL.
+
+A thread of its own looks at free octets and inodes every second, so a disk that hangs stalls nobody, and is itself
+noticed: an observation that is too old counts as a disk that does not answer. A preallocated reserve file is given
+up when the database finds the disk full, so that deliveries can still be recorded and the disk frees itself (PRC6);
+it is laid out again when there is room.
+
+On failure: `unhealthy` says 452 4.3.1 for space, 451 4.3.0 for anything else; recovery is automatic.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+from router.errors import SpoolFull, SpoolUnavailable
+from router.model.reply import Reply
+
+RESERVE = "reserve"
+_PERIOD = 1.0
+_STALE = 15.0
+
+log = logging.getLogger("sluice.spool")
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What a file system has left for us; `inodes` is None where it does not count them."""
+
+    octets: int
+    inodes: int | None
+
+
+def look(directory: Path) -> Space:
+    """Ask the file system. Raises `OSError`."""
+    found = os.statvfs(directory)
+    return Space(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
+
+
+class Health:
+    """Watches one spool's disk and remembers the writer's troubles."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        minimum_free: int,
+        minimum_inodes: int,
+        reserve: int,
+        look: Callable[[Path], Space] = look,
+    ) -> None:
+        self._directory = directory
+        self._minimum_free = minimum_free
+        self._minimum_inodes = minimum_inodes
+        self._reserve = reserve
+        self._look = look
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="spool-health", daemon=True)
+        self._space: Reply | None = None
+        self._writer: Reply | None = None
+        self._seen = monotonic()
+        self._dropped = False
+        self.free = Space(0, None)
+        """The last observation."""
+        self.cause = ""
+        """Why the spool is unhealthy, for the log and for operators."""
+
+    def start(self) -> None:
+        """Look once, lay out the reserve, then watch. Raises nothing: a bad disk is a state, not an error."""
+        self.poll()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2.0)
+
+    def unhealthy(self) -> Reply | None:
+        """The reply for MAIL, or None. No I/O, no waiting."""
+        if self._writer is not None:
+            return self._writer
+        if monotonic() - self._seen > _STALE:
+            return SpoolUnavailable.reply
+        return self._space
+
+    def trouble(self, error: SpoolUnavailable | None) -> None:
+        """The database cannot be written, or can be written again. Logged when it changes, not every time."""
+        if error is None:
+            if self._writer is not None:
+                log.warning("spool %s: writing works again", self._directory)
+            self._writer = None
+            return
+        if self._writer is None:
+            log.error("spool %s: %s", self._directory, error.private)
+        self.cause = error.private
+        self._writer = error.reply
+
+    def body_failure(self, error: OSError) -> None:
+        """A body file failed with an I/O error: new mail is refused until the next look finds the disk working."""
+        log.error("spool %s: %s", self._directory, error)
+        self.cause = str(error)
+        self._space = SpoolUnavailable.reply
+
+    def make_room(self) -> bool:
+        """Give up the reserve. False when there is none left to give."""
+        self._space = SpoolFull.reply
+        try:
+            (self._directory / RESERVE).unlink()
+        except OSError:
+            return False
+        self._dropped = True
+        log.error("spool %s: the disk is full, the reserve was given up", self._directory)
+        return True
+
+    def poll(self) -> None:
+        """Look now; called by the watching thread."""
+        try:
+            self.free = self._look(self._directory)
+            self._space = self._judge(self.free)
+        except OSError as error:
+            self.cause = str(error)
+            self._space = SpoolUnavailable.reply
+        self._seen = monotonic()
+        if self._space is None and self._reserve:
+            self._lay_out_reserve()
+
+    def _judge(self, space: Space) -> Reply | None:
+        short = space.octets < self._minimum_free
+        if short or (space.inodes is not None and space.inodes < self._minimum_inodes):
+            self.cause = f"{space.octets} octets and {space.inodes} inodes are free"
+            return SpoolFull.reply
+        return None
+
+    def _lay_out_reserve(self) -> None:
+        path = self._directory / RESERVE
+        try:
+            if path.exists() and path.stat().st_size == self._reserve:
+                return
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, self._reserve)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            log.warning("spool %s: no reserve could be laid out: %s", self._directory, error)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_PERIOD):
+            self.poll()

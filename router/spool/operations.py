@@ -1,0 +1,194 @@
+"""
+What changes many rows at once: release mailboxes, wake a lane, purge, remember, drop moved journal rows.
+
+Each operation is a value whose `apply` makes one change inside the writer's transaction; it may be applied again
+after a rollback and touches nothing but the transaction. None changes more than `CHUNK` rows, so that mail coming in
+gets its turn between two of them.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from router.spool.accepting import forget_message
+from router.spool.batch import Batch
+from router.spool.numbering import recipient_range
+
+CHUNK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasePosition:
+    """How far a release has come: one chunk is one transaction."""
+
+    mailbox: int = 0
+    state: int = 0
+    after: int = 0
+    newest: int = 0
+    """Recipients with a higher number came in after the release began and are left alone, so that it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """
+    One chunk of a release: held and queued recipients of the mailboxes become draining, in order of arrival. Done
+    again after a crash it ends what was left undone.
+    """
+
+    mailboxes: tuple[str, ...]
+    now: float
+    position: ReleasePosition = ReleasePosition()
+    lazy: bool = False
+    essential: bool = True
+
+    _STATES: ClassVar = ("held", "queued")
+
+    def apply(self, batch: Batch) -> tuple[int, ReleasePosition | None]:
+        """Number of recipients changed, and where to go on (None: done)."""
+        batch.released.update(self.mailboxes)
+        newest = self.position.newest or recipient_range(batch.numbers.message)[1]
+        count, position = 0, replace(self.position, newest=newest)
+        while count < CHUNK and position.mailbox < len(self.mailboxes):
+            changed, last = self._step(batch, position, CHUNK - count)
+            count += changed
+            batch.pages += changed
+            if last:
+                position = replace(position, after=last)
+            elif position.state + 1 < len(self._STATES):
+                position = replace(position, state=position.state + 1, after=0)
+            else:
+                position = ReleasePosition(mailbox=position.mailbox + 1, newest=newest)
+        return count, position if position.mailbox < len(self.mailboxes) else None
+
+    def _step(self, batch: Batch, position: ReleasePosition, limit: int) -> tuple[int, int]:
+        rows = batch.connection.execute(
+            "SELECT id FROM recipients INDEXED BY recipients_mailbox"
+            " WHERE state = ? AND mailbox = ? AND id > ? AND id <= ? AND NOT (draining = 1 AND clock_start = ?)"
+            " ORDER BY id LIMIT ?",
+            (
+                self._STATES[position.state],
+                self.mailboxes[position.mailbox],
+                position.after,
+                position.newest,
+                self.now,
+                limit,
+            ),
+        ).fetchall()
+        batch.connection.executemany(
+            "UPDATE recipients SET state = 'queued', draining = 1, due = ?, clock_start = ?, attempts = 0,"
+            " unknown_since = NULL WHERE id = ?",
+            [(self.now, self.now, number) for (number,) in rows],
+        )
+        return len(rows), rows[-1][0] if rows else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reroute:
+    """
+    Queued recipients of these mailboxes forget their lane and are due now: it may be that of a former home, and a
+    paused or resting lane would keep them. Returns how many were changed.
+    """
+
+    mailboxes: tuple[str, ...]
+    now: float
+    lazy: bool = False
+    essential: bool = True
+
+    def apply(self, batch: Batch) -> int:
+        changed = batch.connection.executemany(
+            "UPDATE recipients INDEXED BY recipients_mailbox SET lane = '', due = min(due, ?)"
+            " WHERE state = 'queued' AND mailbox = ? AND draining = 0",
+            [(self.now, mailbox) for mailbox in self.mailboxes],
+        ).rowcount
+        batch.pages += changed
+        return changed
+
+
+@dataclass(frozen=True, slots=True)
+class Revive:
+    """Parked recipients whose time has come are queued again (promise 6); one chunk. Returns how many."""
+
+    now: float
+    lazy: bool = True
+    essential: bool = True
+
+    def apply(self, batch: Batch) -> int:
+        changed = batch.connection.execute(
+            "UPDATE recipients SET state = 'queued', draining = 0, due = ?, lane = '' WHERE id IN"
+            " (SELECT id FROM recipients WHERE state = 'parked' AND due > 0 AND due <= ? LIMIT ?)",
+            (self.now, self.now, CHUNK),
+        ).rowcount
+        batch.pages += changed
+        return changed
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """One chunk of a lane made due now; returns how many were not due before."""
+
+    lane: str
+    now: float
+    lazy: bool = False
+    essential: bool = True
+
+    def apply(self, batch: Batch) -> int:
+        changed = batch.connection.execute(
+            "UPDATE recipients SET due = ? WHERE id IN (SELECT id FROM recipients INDEXED BY recipients_due"
+            " WHERE state = 'queued' AND draining = 0 AND lane = ? AND due > ? LIMIT ?)",
+            (self.now, self.lane, self.now, CHUNK),
+        ).rowcount
+        batch.pages += changed
+        return changed
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Remove messages whose last recipient is closed and whose `keep_until` has passed; how many."""
+
+    now: float
+    lazy: bool = True
+    essential: bool = True
+
+    def apply(self, batch: Batch) -> int:
+        rows = batch.connection.execute(
+            "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE keep_until IS NOT NULL AND keep_until <= ?"
+            " AND NOT EXISTS (SELECT 1 FROM recipients WHERE recipients.id BETWEEN messages.id << 16"
+            " AND (messages.id << 16) + 65535) LIMIT ?) RETURNING body_file, size",
+            (self.now, CHUNK),
+        ).fetchall()
+        for file, size in rows:
+            forget_message(batch, file, size)
+        return len(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Note the control database's uuid and the highest epoch seen; `force` accepts a restored one."""
+
+    uuid: str
+    epoch: int
+    force: bool = False
+    lazy: bool = True
+    essential: bool = True
+
+    def apply(self, batch: Batch) -> tuple[str, int]:
+        """What the spool remembers from now on."""
+        stored = dict(batch.connection.execute("SELECT name, value FROM meta WHERE name IN ('uuid', 'epoch')"))
+        known, highest = stored.get("uuid", ""), int(stored.get("epoch", "0"))
+        if not self.force and known not in {"", self.uuid}:
+            return known, highest
+        epoch = self.epoch if self.force else max(self.epoch, highest)
+        values = (("uuid", self.uuid), ("epoch", str(epoch)))
+        batch.connection.executemany("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", values)
+        return self.uuid, epoch
+
+
+@dataclass(frozen=True, slots=True)
+class DropJournal:
+    """Delete journal rows that are safe in their monthly file."""
+
+    numbers: tuple[int, ...]
+    lazy: bool = True
+    essential: bool = True
+
+    def apply(self, batch: Batch) -> None:
+        batch.connection.executemany("DELETE FROM journal WHERE id = ?", [(number,) for number in self.numbers])

@@ -1,0 +1,232 @@
+"""
+Outcomes: how a verdict about a recipient changes its row, the journal and the accounts, in one transaction.
+
+Closing verdicts delete the recipient's row, and the message with the last of them. The others leave it:
+
+| verdict | effect |
+|---|---|
+| deferred | due, attempts (+1 if counted), reason and lane are the outcome's; draining ends |
+| held, parked, quarantined | the state changes; a journal row tells of it once |
+
+Rules for verdicts that were overtaken while the delivery was under way:
+
+- A recipient whose row is gone is skipped: settling again after an unknown commit changes nothing twice. A report is
+  queued only if at least one outcome found its row.
+- The mailbox was released after the message had been read (`QueuedMessage.generation`): a deferral or a hold decided
+  before that release must not undo it. The recipient stays queued, draining and due now, and is routed anew.
+- A deferral that was no attempt and is due at once (421 on a reused connection) leaves the recipient draining: it was
+  not tried yet. One that asks to wait ends draining, so it cannot block or spin.
+- A recipient that an operator parked meanwhile stays parked unless the verdict closes it.
+
+On failure: `ValueError` for a recipient of another message; nothing of the whole settlement is applied.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from router.model.envelope import QueuedMessage
+from router.model.outcome import Disposition, JournalRow, Outcome
+from router.model.parcel import Report
+from router.spool import records
+from router.spool.accepting import accept_report, forget_message
+from router.spool.batch import Batch
+from router.spool.journal_rows import append_journal
+from router.spool.numbering import message_of, recipient_range
+
+_REASON = 500
+_STICKY = frozenset({"parked", "quarantined"})
+"""States that only an operator or a closing verdict ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """All outcomes of one dispatch of a message, and the report that goes with them."""
+
+    spool: int
+    message: QueuedMessage
+    outcomes: Sequence[Outcome]
+    report: Report | None = None
+    lazy: bool = True
+    essential: bool = True
+
+    def apply(self, batch: Batch) -> int:
+        """How many outcomes found their recipient."""
+        applied = closed = 0
+        for outcome in self.outcomes:
+            if message_of(outcome.recipient) != self.message.number:
+                raise ValueError(f"recipient {outcome.recipient} is not of message {self.message.queue_id}")
+            if outcome.disposition.closing:
+                done = close_recipient(batch, self.message, outcome)
+                closed += done
+            else:
+                done = _keep(batch, self.message, outcome)
+            applied += done
+        if closed:
+            drop_if_done(batch, self.message.number, self.outcomes[0].at)
+        if self.report is not None and applied:
+            accept_report(batch, self.spool, self.report, self.outcomes[0].at)
+        batch.pages += applied
+        return applied
+
+
+def close_recipient(batch: Batch, message: QueuedMessage, outcome: Outcome) -> bool:
+    """End a recipient's life: row out, journal row in, counted. False if it is gone already."""
+    row = batch.connection.execute(
+        "DELETE FROM recipients WHERE id = ? RETURNING facts, address, attempts, own, lane, mailbox",
+        (outcome.recipient,),
+    ).fetchone()
+    if row is None:
+        return False
+    facts, address, attempts, own, lane, mailbox = row
+    lane, mailbox = outcome.lane or lane, outcome.mailbox or mailbox
+    attempts += outcome.counted
+    wire = records.decode_wire(facts) or address
+    append_journal(batch, message, _journal_row(message, outcome, wire, lane, mailbox, attempts))
+    batch.count(outcome.disposition.value, lane=lane, mailbox=mailbox, batch=records.searchable(outcome.batch), own=own)
+    return True
+
+
+def drop_if_done(batch: Batch, number: int, now: float) -> None:
+    """Delete a message without recipients, unless its body is to be kept for some time."""
+    left = batch.connection.execute(
+        "SELECT 1 FROM recipients WHERE id BETWEEN ? AND ? LIMIT 1", recipient_range(number)
+    ).fetchone()
+    if left is not None:
+        return
+    row = batch.connection.execute(
+        "DELETE FROM messages WHERE id = ? AND (keep_until IS NULL OR keep_until <= ?) RETURNING body_file, size",
+        (number, now),
+    ).fetchone()
+    if row is not None:
+        forget_message(batch, row[0], row[1])
+
+
+def _keep(batch: Batch, message: QueuedMessage, outcome: Outcome) -> bool:
+    row = batch.connection.execute(
+        "SELECT state, draining, mailbox, attempts, facts, address FROM recipients WHERE id = ?", (outcome.recipient,)
+    ).fetchone()
+    if row is None:
+        return False
+    state, draining, mailbox = row[0], row[1], row[2]
+    released = any(batch.released_after(one, message.generation) for one in {mailbox, outcome.mailbox})
+    match outcome.disposition:
+        case Disposition.DEFERRED if released and state not in _STICKY:
+            _yield_to_release(batch, outcome, draining)
+        case Disposition.DEFERRED:
+            _defer(batch, outcome, stay_draining=not outcome.counted and outcome.due <= outcome.at)
+        case Disposition.HELD if released and state not in _STICKY:
+            _yield_to_release(batch, outcome, draining)
+        case _:
+            _set_aside(batch, message, outcome, row)
+    return True
+
+
+def _defer(batch: Batch, outcome: Outcome, *, stay_draining: bool) -> None:
+    batch.connection.execute(
+        "UPDATE recipients SET due = ?, attempts = attempts + ?, reason = ?, lane = ?,"
+        " mailbox = CASE WHEN ? = '' THEN mailbox ELSE ? END, unknown_since = ?,"
+        " possible_duplicate = possible_duplicate | ?, delay_notified = delay_notified | ?,"
+        " draining = CASE WHEN ? THEN draining ELSE 0 END WHERE id = ?",
+        (
+            outcome.due,
+            int(outcome.counted),
+            _reason(outcome),
+            outcome.lane,
+            outcome.mailbox,
+            outcome.mailbox,
+            outcome.unknown_since,
+            int(outcome.in_doubt),
+            int(outcome.delay_notified),
+            int(stay_draining),
+            outcome.recipient,
+        ),
+    )
+
+
+def _yield_to_release(batch: Batch, outcome: Outcome, draining: int) -> None:
+    """Keep it released. A recipient whose mailbox was not known yet when the release ran is released here."""
+    batch.connection.execute(
+        "UPDATE recipients SET state = 'queued', draining = 1, reason = ?,"
+        " mailbox = CASE WHEN ? = '' THEN mailbox ELSE ? END,"
+        " due = CASE WHEN ? THEN due ELSE ? END, clock_start = CASE WHEN ? THEN clock_start ELSE ? END,"
+        " attempts = CASE WHEN ? THEN attempts ELSE 0 END, unknown_since = NULL,"
+        " possible_duplicate = possible_duplicate | ?, delay_notified = delay_notified | ? WHERE id = ?",
+        (
+            _reason(outcome),
+            outcome.mailbox,
+            outcome.mailbox,
+            draining,
+            outcome.at,
+            draining,
+            outcome.at,
+            draining,
+            int(outcome.in_doubt),
+            int(outcome.delay_notified),
+            outcome.recipient,
+        ),
+    )
+
+
+def _set_aside(batch: Batch, message: QueuedMessage, outcome: Outcome, row: tuple[Any, ...]) -> None:
+    """Held, parked or quarantined; what an operator or a damage check set aside is not brought back to held."""
+    state, _, mailbox, attempts, facts, address = row
+    target = outcome.disposition.value
+    if outcome.disposition is Disposition.HELD and state in _STICKY:
+        target = state
+    attempts += outcome.counted and outcome.disposition is Disposition.PARKED
+    batch.connection.execute(
+        "UPDATE recipients SET state = ?, draining = 0, reason = ?, attempts = ?,"
+        " lane = CASE WHEN ? = '' THEN lane ELSE ? END, mailbox = CASE WHEN ? = '' THEN mailbox ELSE ? END,"
+        " possible_duplicate = possible_duplicate | ?, delay_notified = delay_notified | ?,"
+        " due = CASE WHEN ? THEN ? ELSE due END WHERE id = ?",
+        (
+            target,
+            _reason(outcome),
+            attempts,
+            outcome.lane,
+            outcome.lane,
+            outcome.mailbox,
+            outcome.mailbox,
+            int(outcome.in_doubt),
+            int(outcome.delay_notified),
+            outcome.disposition is Disposition.PARKED,
+            outcome.due,
+            outcome.recipient,
+        ),
+    )
+    if target != state:
+        wire = records.decode_wire(facts) or address
+        row_ = _journal_row(message, outcome, wire, outcome.lane, outcome.mailbox or mailbox, attempts)
+        append_journal(batch, message, row_)
+
+
+def _reason(outcome: Outcome) -> str:
+    text = outcome.note or str(outcome.reply)
+    if outcome.note and outcome.reply.code:
+        text = f"{outcome.note}: {outcome.reply}"
+    return records.searchable(text[:_REASON])
+
+
+def _journal_row(
+    message: QueuedMessage, outcome: Outcome, wire: str, lane: str, mailbox: str, attempts: int
+) -> JournalRow:
+    return JournalRow(
+        number=0,
+        at=outcome.at,
+        queue_id=message.queue_id,
+        recipient=wire,
+        disposition=outcome.disposition.value,
+        lane=lane,
+        mailbox=mailbox,
+        sender=message.envelope.sender,
+        size=message.size,
+        received_at=message.received_at,
+        attempts=attempts,
+        reply=str(outcome.reply),
+        remote=outcome.reply.remote,
+        message_id=message.header.message_id,
+        note=outcome.note,
+        batch=outcome.batch,
+        in_doubt=outcome.in_doubt,
+    )

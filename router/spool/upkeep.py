@@ -1,0 +1,95 @@
+"""
+Upkeep of a spool in the background: journal rows to their files, kept bodies past their time, orphaned files.
+
+On failure: a step that fails is logged and tried again at the next round; nothing else depends on it.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from router.errors import SluiceError
+from router.spool.bodies import Bodies
+from router.spool.journal import Row, append_rows, unmoved
+from router.spool.operations import DropJournal, Purge
+from router.spool.reader import Reader, names_file
+from router.spool.writer import Writer
+
+log = logging.getLogger("sluice.spool")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often and how much; seconds and rows."""
+
+    period: float = 5.0
+    journal_batch: int = 1000
+    purge_every: float = 600.0
+    orphan_age: float = 36 * 3600.0
+
+
+class Upkeep:
+    """The background task of one spool."""
+
+    def __init__(self, journal: Path, reader: Reader, writer: Writer, bodies: Bodies, pace: Pace) -> None:
+        self._journal = journal
+        self._reader = reader
+        self._writer = writer
+        self._bodies = bodies
+        self._pace = pace
+        self._task: asyncio.Task[None] | None = None
+        self._moving = asyncio.Lock()
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="spool-upkeep")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def move_journal(self) -> int:
+        """Move all journal rows that are in the table now; how many. Raises `OSError`, `SpoolUnavailable`."""
+        moved = 0
+        async with self._moving:
+            while rows := await self._unmoved():
+                await self._bodies.run(append_rows, self._journal, rows)
+                await self._writer.submit(DropJournal(tuple(row[0] for row in rows)))
+                moved += len(rows)
+                if len(rows) < self._pace.journal_batch:
+                    break
+        return moved
+
+    async def reap(self) -> int:
+        """Unlink orphaned body files; how many."""
+        return await self._bodies.reap(lambda name: self._reader.call(names_file, name), self._pace.orphan_age)
+
+    async def purge(self) -> int:
+        """Remove messages that were only kept, and are past their time; how many."""
+        removed = 0
+        while count := await self._writer.submit(Purge(time.time())):
+            removed += count
+        return removed
+
+    async def _unmoved(self) -> list[Row]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reader.pool, unmoved, self._reader, self._pace.journal_batch)
+
+    async def _run(self) -> None:
+        purged = -self._pace.purge_every
+        loop = asyncio.get_running_loop()
+        try:
+            await self.reap()
+        except (OSError, SluiceError):
+            log.warning("spool upkeep: orphaned body files could not be looked for", exc_info=True)
+        while True:
+            await asyncio.sleep(self._pace.period)
+            try:
+                await self.move_journal()
+                if loop.time() - purged >= self._pace.purge_every:
+                    purged = loop.time()
+                    await self.purge()
+            except (OSError, SluiceError):
+                log.warning("spool upkeep: a step failed and is tried again", exc_info=True)
