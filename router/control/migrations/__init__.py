@@ -1,0 +1,1 @@
+"""Alembic migrations of the control database; `router.control.migrate` runs them."""

@@ -1,0 +1,70 @@
+"""
+Work that only a spool's owner may do, written down as a row that the owner executes and answers.
+
+Guarantees: a request is answered at most once; one that was taken by an owner that died is new again for its
+successor, so what it asks for must be idempotent (flush, requeue, delete, unpark are).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from router.control import schema
+from router.control.rows import from_json, to_json
+
+_T = schema.requests
+NEW, DONE, FAILED = "new", "done", "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to the owner of one spool; `answer` is a JSON value once `state` is done or failed."""
+
+    number: int
+    spool: int
+    kind: str
+    payload: Any
+    state: str
+    created_at: float
+    created_by: str
+    answered_at: float | None
+    answer: Any
+
+
+def create(connection: Connection, spool: int, kind: str, payload: object, created_by: str, now: float) -> int:
+    """Ask the owner of a spool; returns the request's number."""
+    row = {"spool": spool, "kind": kind, "payload": to_json(payload), "created_by": created_by, "created_at": now}
+    return int(connection.execute(insert(_T).values(**row).returning(_T.c.number)).scalar_one())
+
+
+def waiting(connection: Connection, spools: Sequence[int], after: int = 0, limit: int = 50) -> Sequence[Request]:
+    """Unanswered requests for these spools with numbers above `after`, oldest first."""
+    query = select(_T).where(_T.c.spool.in_(spools), _T.c.state == NEW, _T.c.number > after)
+    return [_request(row) for row in connection.execute(query.order_by(_T.c.number).limit(limit))]
+
+
+def answer(connection: Connection, number: int, value: object, now: float, *, failed: bool = False) -> bool:
+    """Write the answer; False when it was answered before."""
+    values = {"state": FAILED if failed else DONE, "answer": to_json(value), "answered_at": now}
+    return connection.execute(update(_T).where(_T.c.number == number, _T.c.state == NEW).values(**values)).rowcount > 0
+
+
+def get(connection: Connection, numbers: Sequence[int]) -> Sequence[Request]:
+    """Requests by number, for who waits for their answers."""
+    return [_request(row) for row in connection.execute(select(_T).where(_T.c.number.in_(numbers)))]
+
+
+def _request(row: Row[Any]) -> Request:
+    return Request(
+        row.number,
+        row.spool,
+        row.kind,
+        from_json(row.payload),
+        row.state,
+        row.created_at,
+        row.created_by,
+        row.answered_at,
+        from_json(row.answer),
+    )

@@ -1,0 +1,29 @@
+"""Small pieces that all tables share: slices that fit into one statement, and records kept as JSON text."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+SLICE = 500
+"""Bound parameters of one IN list: SQLite allows 32,766 since 3.32, older builds 999."""
+
+
+def slices(items: Sequence[Item], size: int = SLICE) -> Iterator[Sequence[Item]]:
+    """The items in runs of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON with sorted keys: equal records have equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def from_json(text: str) -> Any:
+    """What `to_json` wrote; None for an empty or damaged field, which must not stop a command that lists rows."""
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,162 @@
+"""
+A hold is exact against real processes (promise 2): stores that hang at every stage, workers stopped and killed there,
+workers that join during a hold, and replies that never come. After `hold` says quiet, nothing reaches any store.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.site import Site
+
+from router.ledger.behaviour import Behaviour, Stage
+from router.ledger.stores import RecordingStore
+
+pytestmark = pytest.mark.slow
+
+Stores = dict[str, RecordingStore]
+MakeSite = Callable[..., Site]
+Send = Callable[..., Any]
+BEFORE_THE_DOT = [Stage.CONNECT, Stage.HELO, Stage.MAIL, Stage.RCPT, Stage.DATA]
+
+
+def seen(store: RecordingStore) -> list[str]:
+    return sorted(name for arrival in store.arrivals for name, _ in arrival.recipients)
+
+
+async def hanging(store: RecordingStore, stage: Stage) -> None:
+    """Wait until a connection of the relay is at the store."""
+    for _ in range(400):
+        if store.open_connections and (stage in {Stage.CONNECT, Stage.HELO, Stage.MAIL} or store.attempts):
+            await asyncio.sleep(0.2)
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("no delivery began")
+
+
+@pytest.mark.parametrize("stage", BEFORE_THE_DOT)
+async def test_store_that_hangs_before_the_dot_is_reset_and_the_others_arrive_once(
+    stage: Stage, stores: Stores, make_site: MakeSite, send: Send
+) -> None:
+    async with make_site() as site:
+        stores["old"].behaviour = Behaviour(hang=frozenset({stage}))
+        await send(site, "alice@example.edu", "bob@example.edu")
+        await hanging(stores["old"], stage)
+
+        held = await site.hold("alice@example.edu", timeout=10)
+        assert held.quiet
+        stores["old"].behaviour = Behaviour()
+        await stores["old"].arrived(1, timeout=20)
+        await asyncio.sleep(0.5)
+        assert seen(stores["old"]) == ["bob@example.edu"]
+
+        await site.release("alice@example.edu", to="new")
+        assert await site.drained() == 0
+        assert seen(stores["old"]) == ["bob@example.edu"]
+        assert seen(stores["new"]) == ["alice@example.edu"]
+        site.balance()
+
+
+async def test_store_that_hangs_after_the_dot_keeps_the_barrier_until_it_replies(
+    stores: Stores, make_site: MakeSite, send: Send
+) -> None:
+    async with make_site() as site:
+        stores["old"].behaviour = Behaviour(hang=frozenset({Stage.DOT}))
+        await send(site, "alice@example.edu")
+        await hanging(stores["old"], Stage.DOT)
+
+        held = await site.hold("alice@example.edu", timeout=1.0)
+        assert not held.quiet
+        assert [waiting.stage for waiting in held.waiting_for] == ["dot"]
+        stores["old"].behaviour = Behaviour()
+        held = await site.hold("alice@example.edu", timeout=10)
+        assert held.quiet
+        assert held.in_doubt == ()
+        assert await site.drained() == 0
+        assert seen(stores["old"]) == ["alice@example.edu"]
+
+
+async def test_reply_that_never_comes_is_in_doubt_for_the_settle_time_and_named(
+    stores: Stores, make_site: MakeSite, send: Send
+) -> None:
+    async with make_site() as site:
+        stores["old"].behaviour = Behaviour(drop_after_dot=1)
+        await send(site, "alice@example.edu", tag="doubt")
+        await stores["old"].arrived(1)
+        began = time.monotonic()
+        held = await site.hold("alice@example.edu", timeout=10)
+        assert held.quiet
+        assert time.monotonic() - began < 8
+        assert [doubt.store for doubt in held.in_doubt] == ["old"]
+        assert "doubt@outside.example" in held.in_doubt[0].message_id
+
+        await site.release("alice@example.edu", to="new")
+        assert await site.drained() == 0
+        assert seen(stores["old"]) == ["alice@example.edu"]
+        assert seen(stores["new"]) == ["alice@example.edu"]
+
+
+@pytest.mark.parametrize("stage", [Stage.HELO, Stage.RCPT, Stage.DATA, Stage.DOT])
+async def test_stopped_worker_is_killed_and_sends_nothing_after_quiet(
+    stage: Stage, stores: Stores, make_site: MakeSite, send: Send
+) -> None:
+    async with make_site(settings={"safety": {"ack_timeout": "1s"}}) as site:
+        stores["old"].behaviour = Behaviour(hang=frozenset({stage}))
+        await send(site, "alice@example.edu")
+        await hanging(stores["old"], stage)
+        [pid] = site.worker_pids()
+        os.kill(pid, signal.SIGSTOP)
+
+        held = await site.hold("alice@example.edu", timeout=20)
+        quiet_at = time.monotonic()
+        assert held.quiet
+        stores["old"].behaviour = Behaviour()
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+        await asyncio.sleep(1.0)
+
+        assert [arrival for arrival in stores["old"].arrivals if arrival.at > quiet_at] == []
+        assert bool(held.in_doubt) or stage is not Stage.DOT
+        await site.release("alice@example.edu", to="new")
+        assert await site.drained() == 0
+        assert seen(stores["new"]) == ["alice@example.edu"]
+
+
+async def test_killed_worker_leaves_nothing_for_the_kernel_to_send(
+    stores: Stores, make_site: MakeSite, send: Send
+) -> None:
+    async with make_site() as site:
+        stores["old"].behaviour = Behaviour(hang=frozenset({Stage.DATA}))
+        await send(site, "alice@example.edu")
+        await hanging(stores["old"], Stage.DATA)
+        os.kill(site.worker_pids()[0], signal.SIGKILL)
+        held = await site.hold("alice@example.edu", timeout=20)
+        assert held.quiet
+        stores["old"].behaviour = Behaviour()
+        await asyncio.sleep(0.5)
+        assert seen(stores["old"]) == []
+
+
+async def test_worker_that_joins_during_a_hold_delivers_nothing_for_it(
+    stores: Stores, make_site: MakeSite, send: Send
+) -> None:
+    async with make_site(workers=2) as site:
+        stores["old"].behaviour = Behaviour(replies={Stage.RCPT: "451 4.3.2 not now"})
+        for number in range(6):
+            await send(site, "alice@example.edu", tag=f"m{number}")
+        await asyncio.to_thread(site.stop)
+        held = await site.hold("alice@example.edu", timeout=10)
+        assert held.quiet
+        stores["old"].behaviour = Behaviour()
+        await asyncio.to_thread(site.start)
+        await send(site, "bob@example.edu", tag="bob")
+        await stores["old"].arrived(1)
+        await asyncio.sleep(1.5)
+        assert seen(stores["old"]) == ["bob@example.edu"]
+        await site.release("alice@example.edu", to="new")
+        assert await site.drained() == 0
+        assert seen(stores["new"]) == ["alice@example.edu"] * 6
