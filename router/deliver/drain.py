@@ -5,7 +5,8 @@ Guarantees: each released recipient is tried once before the next one of its mai
 block the next; mailboxes drain beside each other, at most `width` at once, so that a release of thousands neither
 floods the stores nor the memory. The marks are in the spool: a restart goes on where it was.
 
-On failure: while a next hop rests or is paused its released mail waits, in order; a failing read is tried again.
+On failure: while a next hop rests or is paused its released mail waits, in order, and lets other mailboxes have its
+place; a failing read is tried again.
 """
 
 import asyncio
@@ -26,14 +27,13 @@ class Drain:
     """The releases under way in one worker. `patience`: seconds before a resting lane is asked again."""
 
     def __init__(
-        self, queue: Queue, lanes: Lanes, claims: Claims, *, width: int = 64, patience: float = 0.5, page: int = 50
+        self, queue: Queue, lanes: Lanes, claims: Claims, *, width: int = 64, patience: float = 0.5
     ) -> None:
         self._queue = queue
         self._lanes = lanes
         self._claims = claims
         self._width = width
         self._patience = patience
-        self._page = page
         self._waiting: deque[str] = deque()
         self._open: set[str] = set()
         self._again: set[str] = set()
@@ -75,42 +75,53 @@ class Drain:
         self._fill()
 
     async def _run(self, mailbox: str) -> None:
+        """Drain until nothing is left, or until the next hop cannot take more: then it is the others' turn."""
+        try:
+            done = await self._all_of(mailbox)
+        except SluiceError as error:
+            log.warning("the released mail of %s could not be read: %s", mailbox, error)
+            done = False
+        except Exception:
+            log.exception("the released mail of %s waits", mailbox)
+            done = False
+        if done:
+            self._open.discard(mailbox)
+            return
+        # Its place is kept for so long, which bounds how often the spool is asked for mail that cannot go anywhere.
+        await asyncio.sleep(self._patience)
+        self._waiting.append(mailbox)
+
+    async def _all_of(self, mailbox: str) -> bool:
+        """False when its next hop rests or is paused."""
         while True:
             self._again.discard(mailbox)
-            try:
-                while await self._page_through(mailbox):
-                    pass
-            except SluiceError as error:
-                log.warning("the released mail of %s could not be read: %s", mailbox, error)
-                await asyncio.sleep(self._patience)
-                continue
-            if mailbox not in self._again:
-                self._open.discard(mailbox)
-                return
-
-    async def _page_through(self, mailbox: str) -> bool:
-        """Try one page of released mail; whether there may be more."""
-        with self._claims.reading() as began:
-            works = await self._queue.draining(mailbox, self._page)
-            for work in works:
-                number = work.recipients[0].number
-                if number in self._claims:
-                    # It is being tried already, from before the release; what that leaves behind is read again.
-                    await self._claims.gone(number)
-                    return True
-                if not self._claims.free(number, began):
-                    return True
+            while (work := await self._next(mailbox)) is not None:
                 if not await self._try(work):
-                    await asyncio.sleep(self._patience)
-                    return True
-        return bool(works)
+                    return False
+            if mailbox not in self._again:
+                return True
+
+    async def _next(self, mailbox: str) -> Work | None:
+        """The first released recipient of the mailbox, now claimed; None when there is none."""
+        while True:
+            # One at a time: a read that stays open while something is delivered makes `Claims` remember all that is
+            # given back meanwhile.
+            with self._claims.reading() as began:
+                works = await self._queue.draining(mailbox, 1)
+                if not works:
+                    return None
+                number = works[0].recipients[0].number
+                if self._claims.free(number, began):
+                    self._claims.take((number,))
+                    return works[0]
+            # It is being tried already, from before the release, or was a moment ago: see what that left behind.
+            await self._claims.gone(number)
 
     async def _try(self, work: Work) -> bool:
         """Route and deliver one; False when its next hop rests or is paused and nothing was tried."""
         number = work.recipients[0].number
-        self._claims.take((number,))
         # The lane in the row may be that of the former home: let the route of this moment choose.
         if not self._lanes.offer_first(ROUTE_LANE, work):
-            self._claims.give_back((number,))
+            self._claims.give_back((number,), tried=False)
             return False
         return await self._claims.gone(number)

@@ -14,6 +14,7 @@ import logging
 from router.deliver.claims import Claims
 from router.deliver.lanes import Lanes
 from router.errors import SluiceError
+from router.model.envelope import Work
 from router.ports import Clock, Queue
 
 REVIVAL = 60.0
@@ -75,6 +76,10 @@ class Feeder:
             except SluiceError as error:
                 log.warning("the queue could not be read: %s", error)
                 await asyncio.sleep(self._tick)
+            except Exception:
+                # Nobody else brings mail to the lanes: whatever it was, go on.
+                log.exception("the queue could not be read")
+                await asyncio.sleep(self._tick)
 
     async def feed(self) -> None:
         """One round over all lanes that have something due."""
@@ -93,10 +98,11 @@ class Feeder:
             return
         # Rows already in a window come back in this read too: ask for that many more, or they hide the rest.
         limit = room + self._lanes.busy(lane)
-        with self._claims.reading() as began:
-            works = await self._queue.due(lane, now, limit)
-            free = self._claims.fresh(works, began)
-        found = sum(len(work.recipients) for work in works)
+        found, free = await self._read(lane, now, limit)
+        if not free and found >= limit:
+            # Rows of this lane that were handed over to others in memory hide the rest; nobody counts those.
+            limit = room + len(self._claims)
+            found, free = await self._read(lane, now, limit)
         (self._more.add if found >= limit else self._more.discard)(lane)
         for work in free:
             self._claims.take(r.number for r in work.recipients)
@@ -104,3 +110,10 @@ class Feeder:
                 self._claims.give_back((r.number for r in work.recipients), tried=False)
                 self._more.add(lane)
                 return
+
+    async def _read(self, lane: str, now: float, limit: int) -> tuple[int, list[Work]]:
+        """How many recipients are due, at most `limit`, and which of them may be taken: at once, before any await."""
+        with self._claims.reading() as began:
+            works = await self._queue.due(lane, now, limit)
+            free = self._claims.fresh(works, began)
+        return sum(len(work.recipients) for work in works), free

@@ -42,8 +42,10 @@ class Judge:
         lane: str,
         since: float,
         now: float,
+        *,
+        certain: bool = True,
     ) -> Outcome:
-        """The outcome of one transmission."""
+        """The outcome of one transmission; not `certain`: what is known of the mailbox is of yesterday, end nothing."""
         delays = (max(0.0, since - message.received_at), 0.0, *verdict.delays)
         base = Outcome(
             recipient=recipient.number,
@@ -58,9 +60,9 @@ class Judge:
         )
         if verdict.reply.positive:
             return base
-        if verdict.reply.permanent:
+        if verdict.reply.permanent and certain:
             return self.refused(message, base, mailbox, now)
-        return self.later(message, recipient, base, mailbox, now, settle=verdict.in_doubt)
+        return self.later(message, recipient, base, mailbox, now, settle=verdict.in_doubt, certain=certain)
 
     def refused(self, message: QueuedMessage, outcome: Outcome, mailbox: Mailbox | None, now: float) -> Outcome:
         """A definite no: back to the sender, unless the mailbox is protected or there is no sender."""
@@ -81,10 +83,16 @@ class Judge:
         now: float,
         *,
         settle: bool = False,
+        certain: bool = True,
     ) -> Outcome:
-        """A temporary failure: another try, or the end of the retry lifetime."""
+        """
+        A temporary failure: another try, or the end of the retry lifetime.
+
+        The end needs certainty about the mailbox: who cannot say whether it is protected must not return its mail.
+        """
         protected = mailbox is not None and mailbox.protected(now, self.protect)
-        if now - recipient.clock_start >= self.retry.lifetime and not protected and not settle:
+        over = now - recipient.clock_start >= self.retry.lifetime
+        if over and certain and not protected and not settle:
             return self.refused(message, _expired(outcome), mailbox, now)
         due = self.next_due(recipient.attempts + 1, now)
         if settle:

@@ -9,12 +9,17 @@ the lane goes on.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
 from router.deliver.claims import Claims
 from router.model.envelope import Work
 
+log = logging.getLogger(__name__)
+
+_SET_ASIDE = 60.0
+"""Seconds until recipients that could not even be put off are given back: less would spin at what is wrong."""
 ROUTE_LANE = ""
 """Recipients whose next hop is not known yet; it never rests and cannot be paused."""
 
@@ -121,6 +126,19 @@ class Lanes:
         lane = self._lane(name)
         return not (self._stopped or self._suspended or lane.paused or lane.resting_until > self._monotonic())
 
+    def closed(self, name: str) -> bool:
+        """
+        Whether nothing may begin on the lane by order: paused, stopping, or the routing state is not to be trusted.
+
+        To be asked in the step that registers a delivery: what runs already has seen an earlier answer.
+        """
+        return self._stopped or self._suspended or name in self._paused
+
+    def rests(self, name: str) -> bool:
+        """Whether the next hop could not be talked to a moment ago."""
+        lane = self._lanes.get(name)
+        return lane is not None and lane.resting_until > self._monotonic()
+
     def offer(self, name: str, work: Work) -> bool:
         """Take claimed work; False (and the caller keeps the claim) when there is no room for it."""
         lane = self._lane(name)
@@ -220,10 +238,18 @@ class Lanes:
         try:
             await self._handle(lane.name, work)
         except Exception as error:  # noqa: BLE001 - whatever it was, the lane must live and the mail stay queued
-            await self._failed(lane.name, work, error)
+            await self._put_off(lane, work, error)
         finally:
             lane.running -= count
             lane.active -= 1
             self._fill(lane)
             if len(lane.waiting) * 2 <= self._window:
                 self._low(lane.name)
+
+    async def _put_off(self, lane: Lane, work: Work, error: Exception) -> None:
+        try:
+            await self._failed(lane.name, work, error)
+        except Exception:
+            log.exception("%s could not be put off and waits in memory", work.message.queue_id)
+            numbers = [one.number for one in work.recipients]
+            asyncio.get_running_loop().call_later(_SET_ASIDE, self._claims.give_back, numbers)

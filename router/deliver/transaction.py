@@ -42,7 +42,7 @@ class _Closing(Exception):
 class Result:
     """
     `early`: the session ended before the hop decided anything, so the message may go elsewhere at once.
-    `keep`: the session may serve another message. `busy`: the hop said 421.
+    `keep`: the session may serve another message. `busy`: the hop said 421 to MAIL.
     """
 
     verdicts: list[Verdict]
@@ -71,6 +71,7 @@ class Transaction:
         self._ending: HopReply | None = None
         self._doing = "sending MAIL FROM"
         self._dotted = False
+        self._begun = False
         self._answered = False
 
     async def run(self) -> Result:
@@ -178,6 +179,7 @@ class Transaction:
     async def _mail_reply(self, lines: list[tuple[int, bytes]]) -> bool:
         raw = await self._protocol.reply(self._timeouts.mail)
         if raw.digit == 2:
+            self._begun = True
             return True
         refusal = self._refusal(raw)
         for index, _ in lines:
@@ -281,7 +283,7 @@ class Transaction:
         verdicts = [self._verdict(index, seconds) for index in range(len(self._replies))]
         cancelled = self._attempt.cancelled
         early = self._ending is not None and not (self._answered or self._accepted or cancelled)
-        busy = self._ending is not None and self._ending.code == 421
+        busy = self._ending is not None and self._ending.code == 421 and not self._begun
         return Result(verdicts, early, keep and not cancelled, busy)
 
     def _verdict(self, index: int, seconds: float) -> Verdict:

@@ -119,8 +119,10 @@ def _totals(rows: dict[str, int], tally: dict[tuple[str, int], int], own: int) -
 def _by_lane(connection: sqlite3.Connection) -> tuple[Share, ...]:
     queued = connection.execute(
         "SELECT lane, 'queued', sum(number) FROM ("
-        " SELECT lane, count(*) AS number FROM recipients INDEXED BY recipients_due WHERE state = 'queued' AND draining = 0 GROUP BY lane"
-        " UNION ALL SELECT lane, count(*) FROM recipients INDEXED BY recipients_draining WHERE draining = 1 GROUP BY lane) GROUP BY lane"
+        " SELECT lane, count(*) AS number FROM recipients INDEXED BY recipients_due"
+        " WHERE state = 'queued' AND draining = 0 GROUP BY lane"
+        " UNION ALL SELECT lane, count(*) FROM recipients INDEXED BY recipients_draining"
+        " WHERE draining = 1 GROUP BY lane) GROUP BY lane"
     )
     return tuple(Share(*row) for row in queued) + _closed(connection, "lane")
 

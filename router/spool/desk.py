@@ -9,7 +9,6 @@ the same numbers again.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -37,12 +36,15 @@ T = TypeVar("T")
 class Desk:
     """See the module. Made by the spool."""
 
-    def __init__(self, spool: int, removed: Path, reader: Reader, writer: Writer, bodies: Bodies) -> None:
+    def __init__(
+        self, spool: int, removed: Path, reader: Reader, writer: Writer, bodies: Bodies, wall: Callable[[], float]
+    ) -> None:
         self._spool = spool
         self._removed = removed
         self._reader = reader
         self._writer = writer
         self._bodies = bodies
+        self._wall = wall
 
     async def find(self, wanted: QueueFilter) -> list[QueueEntry]:
         """Matching entries in order of arrival, at most `wanted.limit`."""
@@ -67,7 +69,7 @@ class Desk:
         """
         count = 0
         for part in _chunks(numbers):
-            now = time.time()
+            now = self._wall()
             for work in (await self._found(part)).works:
                 await self._copy(work, Removal(actor, reason, now))
             count += await self._writer.submit(Remove(self._spool, part, now, f"{actor}: {reason}"))
@@ -75,13 +77,13 @@ class Desk:
 
     async def requeue(self, numbers: Sequence[int]) -> int:
         """Queued anew and due now, from any state; the retry clock starts again."""
-        return await self._each(numbers, lambda part: Requeue(part, time.time()))
+        return await self._each(numbers, lambda part: Requeue(part, self._wall()))
 
     async def park(self, numbers: Sequence[int], *, actor: str, reason: str) -> int:
         """Set recipients aside until `requeue`; how many were not parked before."""
         note = f"{actor}: {reason}"
         return await self._each(
-            numbers, lambda part: SetAside(self._spool, part, Disposition.PARKED, time.time(), note)
+            numbers, lambda part: SetAside(self._spool, part, Disposition.PARKED, self._wall(), note)
         )
 
     async def unpark(self, numbers: Sequence[int]) -> int:
@@ -94,7 +96,7 @@ class Desk:
         count, after = 0, wanted.after
         while entries := await self.find(replace(wanted, state="queued", after=after, limit=CHUNK)):
             after = entries[-1].number
-            count += await self._writer.submit(Flush([entry.number for entry in entries], time.time()))
+            count += await self._writer.submit(Flush([entry.number for entry in entries], self._wall()))
         return count
 
     async def _found(self, numbers: Sequence[int]) -> Found:

@@ -49,7 +49,7 @@ def prepare(directory: Path, *, create: bool) -> list[str]:
 def ensure_database(directory: Path, number: int, *, create: bool) -> None:
     """Make the database if there never was one; a spool that lost its database is not given an empty one."""
     path = directory / schema.DATABASE
-    if path.exists() and schema.version(path) != 0:
+    if path.exists():
         schema.require_version(path)
         return
     if not create:

@@ -50,10 +50,9 @@ _DISTINCT = " SELECT value FROM each WHERE value IS NOT NULL AND value <> ''"
 _HELD = _loose("recipients_mailbox", "mailbox", "state = 'held'") + _DISTINCT
 _QUEUED_MAILBOXES = _loose("recipients_mailbox", "mailbox", "state = 'queued'") + _DISTINCT
 _DRAINING_MAILBOXES = _loose("recipients_draining", "mailbox", "draining = 1") + _DISTINCT
-# The order names the index's constant columns too, or equal due times (after a flush) would be sorted each time.
 _DUE = (
     f"SELECT id FROM recipients INDEXED BY recipients_due WHERE {_QUEUED} AND lane = ? AND due <= ?"
-    " ORDER BY due, state, draining, id LIMIT ?"
+    " ORDER BY due, id LIMIT ?"
 )
 _DRAINING = (
     "SELECT id FROM recipients INDEXED BY recipients_draining WHERE draining = 1 AND mailbox = ? ORDER BY id LIMIT ?"
@@ -102,6 +101,11 @@ class Reader:
         except sqlite3.Error as error:
             self._drop(connection)
             raise SpoolUnavailable(f"reading the spool: {error}") from error
+
+    def pass_over(self, number: int, why: str) -> None:
+        """Leave a recipient out of all answers from now on: its row can neither be used nor be set aside."""
+        if len(self.unreadable) < _UNREADABLE:
+            self.unreadable[number] = why
 
     def close(self) -> None:
         """End the threads and their connections; blocks for the query under way."""
@@ -205,8 +209,8 @@ class Reader:
                 row = connection.execute(query, (number,)).fetchone()
             except sqlite3.DatabaseError as error:
                 damaged.append(Damage(number, f"{table} row {number}: {error}", readable=False))
-                if table == "recipients" and len(self.unreadable) < _UNREADABLE:
-                    self.unreadable[number] = str(error)
+                if table == "recipients":
+                    self.pass_over(number, str(error))
                 continue
             if row is not None:
                 found[number] = row

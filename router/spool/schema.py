@@ -63,7 +63,10 @@ _TABLES = (
         facts TEXT NOT NULL,
         crc INTEGER NOT NULL
     ) STRICT""",
-    "CREATE INDEX recipients_due ON recipients (lane, due, state, draining) WHERE state = 'queued' AND draining = 0",
+    # state and draining are in it so that it covers the queries whose condition they are; the rows behind it are
+    # compared with it when they are read.
+    """CREATE INDEX recipients_due ON recipients (lane, due, id, state, draining)
+        WHERE state = 'queued' AND draining = 0""",
     "CREATE INDEX recipients_draining ON recipients (mailbox, draining) WHERE draining = 1",
     "CREATE INDEX recipients_mailbox ON recipients (state, mailbox)",
     "CREATE INDEX recipients_own ON recipients (state) WHERE own = 1",
@@ -87,46 +90,53 @@ _TABLES = (
 
 def create(path: Path, number: int, created: float) -> None:
     """
-    Make the database of spool `number`; a half-made one (killed at creation) is completed. Its name is durable.
+    Make the database of spool `number`: under another name, so that a database of the right name is always whole.
 
     The file is made before SQLite opens it so that it, its WAL and its index are 0600 whatever the umask (PRC14).
     """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    unfinished = path.with_name(f"tmp-{path.name}")
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    os.close(descriptor)
     with _closing_errors(path):
-        connection = sqlite3.connect(path, isolation_level=None)
+        connection = sqlite3.connect(unfinished, isolation_level=None)
         try:
-            connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-            connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
-            configure(connection)
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in _TABLES:
-                connection.execute(statement)
-            facts = (("number", str(number)), ("created", repr(created)), ("uuid", ""), ("epoch", "0"), ("clean", "1"))
-            connection.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", facts)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            connection.execute("COMMIT")
-            if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != _INCREMENTAL:
-                raise SpoolUnavailable(f"{path}: auto_vacuum could not be set")
+            _fill(connection, number, created)
         finally:
             connection.close()
+    # Closing has copied the log into the file and synced it; the name is what is missing.
+    unfinished.rename(path)
     sync_directory(path.parent)
 
 
+def _fill(connection: sqlite3.Connection, number: int, created: float) -> None:
+    connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+    connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
+    configure(connection)
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in _TABLES:
+        connection.execute(statement)
+    facts = (("number", str(number)), ("created", repr(created)), ("uuid", ""), ("epoch", "0"), ("clean", "1"))
+    connection.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", facts)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != _INCREMENTAL:
+        raise SpoolUnavailable("auto_vacuum could not be set")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+
 def version(path: Path) -> int:
-    """Schema version of the file, read without touching it; 0 is an empty or half-made one."""
+    """Schema version of the file, read without touching it; 0 is an empty one."""
     if path.stat().st_size == 0:
         return 0
     with _closing_errors(path):
         connection = sqlite3.connect(_uri(path, "ro"), uri=True, isolation_level=None)
         try:
-            found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            tables = int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+            return int(connection.execute("PRAGMA user_version").fetchone()[0])
         finally:
             connection.close()
-    if found == 0 and tables:
-        raise SpoolUnavailable(f"{path}: has tables but no schema version")
-    return found
 
 
 def open_writer(path: Path, number: int) -> sqlite3.Connection:

@@ -55,11 +55,14 @@ class Spool:
     Work that is already on its way is not left out of `due` and `draining`: the caller knows what it has in flight.
     """
 
-    def __init__(self, directory: Path, number: int, options: SpoolOptions, lock: SpoolLock) -> None:
+    def __init__(
+        self, directory: Path, number: int, options: SpoolOptions, lock: SpoolLock, wall: Callable[[], float]
+    ) -> None:
         self.directory = directory
         self.number = number
         self._options = options
         self._lock = lock
+        self._wall = wall
         self._releases = Releases()
         self._bodies = Bodies(directory / BODIES, inline_limit=options.inline_limit)
         self._health = Health(
@@ -73,10 +76,10 @@ class Spool:
         self._hooks = WriterHooks(directory, number, self._sequence, self._bodies, self._health)
         self._writer = Writer(self._hooks, asyncio.get_running_loop(), self._releases, f"{number:04d}")
         self._reader = Reader(directory / schema.DATABASE, number)
-        self._upkeep = Upkeep(directory / JOURNAL, self._reader, self._writer, self._bodies, options.pace)
+        self._upkeep = Upkeep(directory / JOURNAL, self._reader, self._writer, self._bodies, options.pace, wall)
         self._closed = False
         self.journal = SpoolJournal(directory / JOURNAL, self._reader)
-        self.desk = Desk(number, directory / REMOVED, self._reader, self._writer, self._bodies)
+        self.desk = Desk(number, directory / REMOVED, self._reader, self._writer, self._bodies, wall)
         self.warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -88,9 +91,11 @@ class Spool:
         create: bool = False,
         options: SpoolOptions | None = None,
         lock: SpoolLock | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> Self:
         """
         Become the owner of a spool, making it first if `create` and there was none; with `lock` it is ours already.
+        `wall` tells the time that is written down.
 
         Raises `SpoolLocked` when another process owns it, `SpoolUnavailable` when it cannot be used: wrong mode or
         file system, a later schema version, another number, a spool whose database is gone.
@@ -103,7 +108,7 @@ class Spool:
             taken.acquire()
         try:
             await asyncio.to_thread(ensure_database, directory, number, create=create)
-            spool = cls(directory, number, options or SpoolOptions(), taken)
+            spool = cls(directory, number, options or SpoolOptions(), taken, wall)
         except BaseException:
             taken.release()
             raise
@@ -298,11 +303,13 @@ class Spool:
             log.error("spool %04d: recipient %d is set aside: %s", self.number, damage.recipient, damage.why)
             if damage.readable:
                 note = f"damaged: {damage.why}"
-                operation = SetAside(self.number, (damage.recipient,), Disposition.QUARANTINED, time.time(), note)
+                operation = SetAside(self.number, (damage.recipient,), Disposition.QUARANTINED, self._wall(), note)
                 try:
                     await self._writer.submit(operation)
                 except SluiceError:
-                    log.warning("spool %04d: quarantine failed and is tried again", self.number, exc_info=True)
+                    # An index that contradicts its row breaks the writer's connection each time it is touched.
+                    log.warning("spool %04d: the row cannot be changed either", self.number, exc_info=True)
+                    self._reader.pass_over(damage.recipient, damage.why)
 
 
 async def _blocks(body: bytes) -> AsyncIterator[bytes]:

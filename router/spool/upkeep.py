@@ -6,7 +6,7 @@ On failure: a step that fails is logged and tried again at the next round; nothi
 
 import asyncio
 import logging
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +33,15 @@ class Pace:
 class Upkeep:
     """The background task of one spool."""
 
-    def __init__(self, journal: Path, reader: Reader, writer: Writer, bodies: Bodies, pace: Pace) -> None:
+    def __init__(
+        self, journal: Path, reader: Reader, writer: Writer, bodies: Bodies, pace: Pace, wall: Callable[[], float]
+    ) -> None:
         self._journal = journal
         self._reader = reader
         self._writer = writer
         self._bodies = bodies
         self._pace = pace
+        self._wall = wall
         self._task: asyncio.Task[None] | None = None
         self._moving = asyncio.Lock()
 
@@ -69,7 +72,7 @@ class Upkeep:
     async def purge(self) -> int:
         """Remove messages that were only kept, and are past their time; how many."""
         removed = 0
-        while count := await self._writer.submit(Purge(time.time())):
+        while count := await self._writer.submit(Purge(self._wall())):
             removed += count
         return removed
 

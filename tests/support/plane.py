@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 from router.deliver.claims import Claims
 from router.deliver.drain import Drain
@@ -44,15 +44,26 @@ SETTLE = 60.0
 class Plane:
     """Everything of one worker, with the state of the world beside it."""
 
-    def __init__(self, world: World, stores: tuple[str, ...] = ("old", "new", "lists"), *, limit: int = 4) -> None:
+    def __init__(
+        self,
+        world: World,
+        stores: tuple[str, ...] = ("old", "new", "lists"),
+        *,
+        limit: int = 4,
+        settle: float = SETTLE,
+        clock: SteppedClock | None = None,
+        spool: Any = None,
+        senders: dict[str, StagedSender] | None = None,
+    ) -> None:
         self.world = world
-        self.clock = SteppedClock()
-        self.spool = MemorySpool(self.clock)
+        self.clock = clock or SteppedClock()
+        self.spool = spool or MemorySpool(self.clock)
+        self.settle_time = settle
         self.barrier = Barrier()
         self.notes = Notes()
         self.arrivals: list[Arrival] = []
         self.classifier = WorldClassifier(world)
-        self.senders = {name: StagedSender(name, world, self.arrivals) for name in stores}
+        self.senders = senders or {name: StagedSender(name, world, self.arrivals) for name in stores}
         self.claims = Claims()
         self.inflight = InFlight(self.barrier.ended)
         self.routing = Routing(frozenset(stores), frozenset(), smarthost=False, protect=PROTECT, unknown_grace=GRACE)
@@ -60,8 +71,8 @@ class Plane:
 
     def _build(self, limit: int) -> None:
         clock, retry = self.clock, Retry()
-        judge = Judge(retry, PROTECT, lambda attempts, now: now + 240.0 * attempts, lambda _lane: SETTLE)
-        rules = Rules(lambda _lane: 100, lambda _lane: SETTLE, lambda _n: 10.0, retry.delay_notice, PROTECT)
+        judge = Judge(retry, PROTECT, lambda attempts, now: now + 240.0 * attempts, self._settle)
+        rules = Rules(lambda _lane: 100, self._settle, lambda _n: 10.0, retry.delay_notice, PROTECT)
         self.concluder = Concluder(self.spool, judge, rules, PlainReporter(), self.notes, clock, self.claims)
         self.dispatcher = Dispatcher(
             self.classifier, self.routing, self.spool, self._sender, self.concluder, rules,
@@ -85,6 +96,9 @@ class Plane:
             self.dispatcher.offer, self.notes, clock, lambda: False,
         )  # fmt: skip
         self.following = Following(self.classifier, self.inflight, self.lanes, self.releases, lambda: None)
+
+    def _settle(self, _lane: str) -> float:
+        return self.settle_time
 
     def _sender(self, lane: str) -> StagedSender:
         return self.senders[lane]

@@ -181,6 +181,10 @@ class Wire:
         await self.send(command + "\r\n")
         return await self.reply()
 
+    async def turn(self) -> None:
+        """Let the event loop, and with it the server, go round once."""
+        await asyncio.sleep(0)
+
     async def hello(self) -> str:
         return await self.ask("EHLO client.example.com")
 

@@ -1,0 +1,1 @@
+"""The accepting station: the SMTP server side, from the first byte of a connection to the reply after the final dot."""

@@ -1,0 +1,60 @@
+"""
+How many clients may be served at once, in all and each.
+
+Guarantees: memory is bounded by the number of open connections; strangers cannot take the places that are kept for
+trusted hosts and relays; nobody is slowed down on purpose (a tarpit costs us a connection and the spammer nothing).
+Counts are those of this worker: it is given its share of the node's limits.
+"""
+
+from router.accept import replies
+from router.accept.policy import Peer
+from router.model.reply import Reply
+from router.settings.schema import Limits
+
+_STRESS = 0.8
+"""Part of the places above which idle strangers are given less time."""
+_STRESS_TIMEOUT = 10.0
+"""Seconds for a command under stress."""
+
+
+class Admission:
+    """The door. Every successful `enter` is paired with one `leave`."""
+
+    def __init__(self, limits: Limits, workers: int = 1) -> None:
+        self._limit = max(1, -(-limits.connections // workers))
+        self._reserve = max(10, self._limit // 10)
+        self._per_client = max(1, -(-limits.connections_per_client // workers))
+        self._command_timeout = limits.command_timeout
+        self._total = 0
+        self._clients: dict[str, int] = {}
+
+    @property
+    def total(self) -> int:
+        """Connections admitted and not yet gone."""
+        return self._total
+
+    def enter(self, peer: Peer) -> Reply | None:
+        """Admit a client, or say why not."""
+        if self._total >= self._limit + (self._reserve if peer.exempt else 0):
+            return replies.OVERLOAD
+        count = self._clients.get(peer.client, 0)
+        if count >= self._per_client and not peer.exempt:
+            return replies.TOO_MANY_CONNECTIONS
+        self._clients[peer.client] = count + 1
+        self._total += 1
+        return None
+
+    def leave(self, peer: Peer) -> None:
+        """The connection of an admitted client has ended."""
+        self._total -= 1
+        count = self._clients[peer.client] - 1
+        if count:
+            self._clients[peer.client] = count
+        else:
+            del self._clients[peer.client]
+
+    def command_timeout(self, peer: Peer) -> float:
+        """Seconds a client has for its next command line; few for strangers while places are running out."""
+        if not peer.exempt and self._total > self._limit * _STRESS:
+            return min(self._command_timeout, _STRESS_TIMEOUT)
+        return self._command_timeout

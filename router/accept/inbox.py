@@ -1,0 +1,132 @@
+"""
+What a client has sent and nobody has consumed yet.
+
+Guarantees: memory is bounded by `HIGH` octets plus one read of the event loop, because the transport stops reading
+above it; data is handed out in blocks, never in lines of unbounded length. Also the reader that the PROXY parser of
+aiosmtpd wants.
+
+On failure: `HangUp` at the end of the stream, or whatever `fail` was given; from then on always the same.
+"""
+
+import asyncio
+
+from router.accept.replies import LINE_TOO_LONG, HangUp
+
+HIGH = 64 * 1024
+MAX_PENDING_LINE = 8 * 1024
+"""A command line that has no end after so many octets is not waited for."""
+
+
+class Inbox:
+    """Filled by the protocol's callbacks, emptied by the session's task, both on one loop."""
+
+    __slots__ = ("_at", "_data", "_failure", "_loop", "_paused", "_searched", "_transport", "_waiter")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._data = b""
+        self._at = 0
+        self._searched = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
+        self._transport: asyncio.ReadTransport | None = None
+        self._paused = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything is waiting to be consumed."""
+        return self._at < len(self._data)
+
+    def attach(self, transport: asyncio.ReadTransport) -> None:
+        """Reads come from this transport now (at first, and after STARTTLS)."""
+        self._resume()
+        self._transport = transport
+
+    def feed(self, data: bytes) -> None:
+        """Data has arrived."""
+        left = self._data[self._at :]
+        self._searched = max(0, self._searched - self._at) if left else 0
+        self._data = left + data if left else data
+        self._at = 0
+        if len(self._data) > HIGH and self._transport is not None and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """No more is to be expected; the first reason given is the one that counts."""
+        if self._failure is None:
+            self._failure = error
+        self._wake()
+
+    def put_back(self, data: bytes) -> None:
+        """Return octets that were taken but not used (what followed a final dot)."""
+        self._data = data + self._data[self._at :]
+        self._at = self._searched = 0
+
+    async def wait(self) -> None:
+        """Until more has arrived. Raises what `fail` was given, once everything before it was consumed in vain."""
+        if self._failure is not None:
+            raise self._failure
+        self._resume()
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def line(self) -> bytes | None:
+        """The next command line without its CRLF, or None. Raises `HangUp` when a line does not end at all."""
+        end = self._data.find(b"\r\n", max(self._at, self._searched))
+        if end < 0:
+            if len(self._data) - self._at > MAX_PENDING_LINE:
+                raise HangUp(LINE_TOO_LONG)
+            self._searched = max(self._at, len(self._data) - 1)
+            return None
+        line = self._data[self._at : end]
+        if end + 2 == len(self._data):
+            self._data = b""  # an idle connection holds nothing
+            self._at = self._searched = 0
+        else:
+            self._at = self._searched = end + 2
+        return line
+
+    def take(self, limit: int = HIGH) -> bytes:
+        """At most `limit` octets, b'' when there are none."""
+        stop = self._at + limit
+        if self._at == 0 and len(self._data) <= limit:
+            block, self._data = self._data, b""
+        else:
+            block = self._data[self._at : stop]
+            self._data = self._data[stop:]
+        self._at = self._searched = 0
+        return block
+
+    async def read(self, size: int = HIGH) -> bytes:
+        """Up to `size` octets, at least one."""
+        while not self.pending:
+            await self.wait()
+        return self.take(size)
+
+    async def readexactly(self, size: int) -> bytes:
+        """Exactly `size` octets; the rest stays."""
+        while len(self._data) - self._at < size:
+            await self.wait()
+        return self.take(size)
+
+    async def readuntil(self, separator: bytes = b"\n") -> bytes:
+        """Through `separator`, which must come within `MAX_PENDING_LINE` octets."""
+        while (end := self._data.find(separator, self._at)) < 0:
+            if len(self._data) - self._at > MAX_PENDING_LINE:
+                raise HangUp
+            await self.wait()
+        return self.take(end + len(separator) - self._at)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _resume(self) -> None:
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()

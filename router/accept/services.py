@@ -1,0 +1,80 @@
+"""What every session is handed: the decisions of other stations, the limits, and the roster of what is open."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from router.accept.admission import Admission
+from router.accept.filters import GuardedFilter, PassFilter
+from router.accept.policy import AccessPolicy
+from router.accept.reception import Observer, Reception
+from router.accept.tls import TlsHolder
+from router.ports import BodyWriter, Clock
+from router.settings.schema import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """How one listener is to be spoken to."""
+
+    tls: TlsHolder | None = None
+    require_tls: bool = False
+    proxy_protocol: bool = False
+    """Connections begin with a PROXY header and come from `relays` only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a session depends on. A reload makes a new one; sessions under way keep theirs."""
+
+    hostname: str
+    limits: Limits
+    message_size_limit: int
+    """Octets, as announced and enforced."""
+    policy: AccessPolicy
+    admission: Admission
+    reception: Reception
+    open_body: Callable[[], BodyWriter]
+    clock: Clock
+    smtputf8: bool = False
+    filter: GuardedFilter = field(default_factory=lambda: GuardedFilter(PassFilter()))
+    observer: Observer = field(default_factory=Observer)
+    drain_limit: int = 16 * 1024 * 1024
+    """Octets read and thrown away beyond the size limit, so that the client hears 552 and not a broken pipe."""
+
+
+class Drainable(Protocol):
+    """A session, as seen by whoever closes the shop."""
+
+    def shut_down(self) -> None:
+        """End at the next moment between two commands; now, if the client is being waited for."""
+
+    def cut(self) -> None:
+        """End now, unless a message is being made durable."""
+
+
+class Roster:
+    """The open sessions and the commits under way of one set of listeners."""
+
+    def __init__(self) -> None:
+        self.sessions: set[Drainable] = set()
+        self.commits: set[asyncio.Task[str]] = set()
+        self.changed = asyncio.Event()
+        """Set whenever a session or a commit has ended."""
+
+    def left(self, session: Drainable) -> None:
+        """A session has ended."""
+        self.sessions.discard(session)
+        self.changed.set()
+
+    def commit(self, task: asyncio.Task[str]) -> None:
+        """Keep a strong reference until the task is done, whatever becomes of the session that started it."""
+        self.commits.add(task)
+        task.add_done_callback(self._committed)
+
+    def _committed(self, task: asyncio.Task[str]) -> None:
+        self.commits.discard(task)
+        self.changed.set()
+        if not task.cancelled():
+            task.exception()  # retrieved: the session that waits for it reports it

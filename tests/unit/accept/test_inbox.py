@@ -1,0 +1,128 @@
+"""The buffer between the event loop and the session: order, segmentation, bound."""
+
+import asyncio
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.accept.inbox import HIGH, MAX_PENDING_LINE, Inbox
+from router.accept.replies import HangUp
+
+UNUSED: asyncio.AbstractEventLoop = cast("asyncio.AbstractEventLoop", None)
+"""Only waiting needs a loop."""
+
+
+class Tap(asyncio.ReadTransport):
+    """A transport that only knows whether it is to read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = True
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
+
+
+@pytest.fixture
+async def inbox() -> Inbox:
+    made = Inbox(asyncio.get_running_loop())
+    made.attach(Tap())
+    return made
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"NOOP\r\n"]), max_size=30), st.booleans())
+def test_lines_do_not_depend_on_the_segmentation(pieces: list[bytes], greedy: bool) -> None:
+    inbox = Inbox(UNUSED)
+    lines = []
+    for piece in pieces:
+        inbox.feed(piece)
+        while (line := inbox.line()) is not None:
+            lines.append(line)
+            if not greedy:
+                break
+    while (line := inbox.line()) is not None:
+        lines.append(line)
+    *wanted, rest = b"".join(pieces).split(b"\r\n")
+    assert lines == wanted
+    assert inbox.take() == rest
+    assert not inbox.pending
+
+
+@given(st.lists(st.tuples(st.binary(max_size=9), st.integers(0, 12), st.booleans()), max_size=30))
+def test_octets_come_out_once_and_in_order(steps: list[tuple[bytes, int, bool]]) -> None:
+    inbox = Inbox(UNUSED)
+    out = b""
+    for data, size, back in steps:
+        inbox.feed(data)
+        block = inbox.take(size)
+        assert len(block) <= size
+        if back:
+            inbox.put_back(block)
+        else:
+            out += block
+    assert out + inbox.take(10_000) == b"".join(data for data, _, _ in steps)
+
+
+async def test_inv_48_reading_stops_above_the_mark_and_goes_on_when_all_is_consumed() -> None:
+    tap, inbox = Tap(), Inbox(asyncio.get_running_loop())
+    inbox.attach(tap)
+    inbox.feed(b"x" * HIGH)
+    assert tap.reading
+    inbox.feed(b"x")
+    assert not tap.reading
+    assert len(inbox.take()) == HIGH
+    assert inbox.take() == b"x"
+    waiting = asyncio.create_task(inbox.wait())
+    await asyncio.sleep(0)
+    assert tap.reading
+    inbox.feed(b"more")
+    await waiting
+
+
+async def test_after_starttls_it_is_the_new_transport_that_is_paused() -> None:
+    plain, secure, inbox = Tap(), Tap(), Inbox(asyncio.get_running_loop())
+    inbox.attach(plain)
+    inbox.feed(b"x" * (HIGH + 1))
+    inbox.attach(secure)
+    assert plain.reading
+    inbox.feed(b"x")
+    assert plain.reading
+    assert not secure.reading
+
+
+async def test_a_line_without_end_is_given_up(inbox: Inbox) -> None:
+    inbox.feed(b"x" * MAX_PENDING_LINE)
+    assert inbox.line() is None
+    inbox.feed(b"x")
+    with pytest.raises(HangUp):
+        inbox.line()
+
+
+async def test_the_first_reason_to_end_is_the_one_that_counts(inbox: Inbox) -> None:
+    first, second = HangUp(), HangUp()
+    waiting = asyncio.create_task(inbox.wait())
+    await asyncio.sleep(0)
+    inbox.fail(first)
+    inbox.fail(second)
+    await waiting
+    with pytest.raises(HangUp) as caught:
+        await inbox.wait()
+    assert caught.value is first
+
+
+async def test_the_reader_that_the_proxy_parser_wants(inbox: Inbox) -> None:
+    inbox.feed(b"12345line\nrest")
+    assert await inbox.readexactly(5) == b"12345"
+    assert await inbox.readuntil() == b"line\n"
+    assert await inbox.read(2) == b"re"
+    assert await inbox.read(100) == b"st"
+    inbox.feed(b"x" * (MAX_PENDING_LINE + 1))
+    with pytest.raises(HangUp):
+        await inbox.readuntil()
