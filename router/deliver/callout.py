@@ -47,7 +47,11 @@ class Callout:
 
     async def _dialogue(self, connection: Connection, address: Address) -> HopReply:
         remote = str(connection.endpoint)
-        mail = await connection.protocol.ask(b"MAIL FROM:<>", _STEP)
+        if not address.ascii and not connection.extensions.smtputf8:
+            # A store that cannot read the address says no to its form, not to the person.
+            return own_reply("4.6.7", f"{remote} offers no SMTPUTF8", remote)
+        parameters = b"" if address.ascii else b" SMTPUTF8"
+        mail = await connection.protocol.ask(b"MAIL FROM:<>" + parameters, _STEP)
         if mail.digit != 2:
             return own_reply("4.1.8", f"{remote} refused the null sender", remote)
         asked = await connection.protocol.ask(b"RCPT TO:<" + address.wire.encode() + b">", _STEP)

@@ -26,9 +26,7 @@ log = logging.getLogger(__name__)
 class Drain:
     """The releases under way in one worker. `patience`: seconds before a resting lane is asked again."""
 
-    def __init__(
-        self, queue: Queue, lanes: Lanes, claims: Claims, *, width: int = 64, patience: float = 0.5
-    ) -> None:
+    def __init__(self, queue: Queue, lanes: Lanes, claims: Claims, *, width: int = 64, patience: float = 0.5) -> None:
         self._queue = queue
         self._lanes = lanes
         self._claims = claims

@@ -15,6 +15,8 @@ from router.model.change import Blocking, Ended
 from router.model.mailbox import Hold
 
 IN_DOUBT = "in doubt"
+EVERYBODY = "*"
+"""The key of an entry that may concern any mailbox: what a dead process had under way is not always known by name."""
 
 
 class Entry:
@@ -114,7 +116,7 @@ class InFlight:
     def hold(self, mailbox: str, hold: Hold) -> list[Blocking]:
         """A hold of `mailbox` is applied: cancel what can be cancelled, and name all that is still there."""
         rows = []
-        for entry in tuple(self._by_mailbox.get(mailbox, ())):
+        for entry in {*self._by_mailbox.get(mailbox, ()), *self._by_mailbox.get(EVERYBODY, ())}:
             entry.cancel()
             if entry not in self._entries:
                 continue

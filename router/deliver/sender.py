@@ -28,7 +28,10 @@ MAX_HOSTS = 10
 
 
 class LaneSender:
-    """Delivers to one lane. `max_connections` bounds its sessions in use; further sends wait."""
+    """
+    Delivers to one lane. `max_connections` bounds its sessions in use; further sends wait. With `whole_eight_bit`
+    8-bit mail is refused, in our words, where the host does not offer 8BITMIME.
+    """
 
     def __init__(
         self,
@@ -39,7 +42,9 @@ class LaneSender:
         max_connections: int = 20,
         timeouts: Timeouts = Timeouts(),  # noqa: B008  # frozen
         limits: PoolLimits = PoolLimits(),  # noqa: B008  # frozen
+        whole_eight_bit: bool = False,
     ) -> None:
+        self._whole_eight_bit = whole_eight_bit
         self._hosts = hosts
         self._connector = connector
         self._lmtp = protocol == "lmtp"
@@ -106,7 +111,14 @@ class LaneSender:
         return await attempt.run(self._connector.open(endpoint, attempt.stage))
 
     async def _transact(self, connection: Connection, parcel: Parcel, attempt: Attempt) -> Result:
-        transaction = Transaction(connection, parcel, attempt, self._timeouts, lmtp=self._lmtp)
+        transaction = Transaction(
+            connection,
+            parcel,
+            attempt,
+            self._timeouts,
+            lmtp=self._lmtp,
+            whole_eight_bit=self._whole_eight_bit,
+        )
         result = await transaction.run()
         if result.keep:
             self._pool.give(connection)

@@ -64,6 +64,7 @@ class Senders:
             max_connections=max(store.max_connections // self._share, 1),
             timeouts=self._timeouts,
             limits=self._limits,
+            whole_eight_bit=store.eight_bit == "park",
         )
 
     def outbound(self, lane: str) -> LaneSender:

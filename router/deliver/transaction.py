@@ -52,11 +52,19 @@ class Result:
 
 
 class Transaction:
-    """Used once; `run` gives the result."""
+    """Used once; `run` gives the result. With `whole_eight_bit` a hop without 8BITMIME is not given 8-bit mail."""
 
     def __init__(
-        self, connection: Connection, parcel: Parcel, attempt: Attempt, timeouts: Timeouts, *, lmtp: bool
+        self,
+        connection: Connection,
+        parcel: Parcel,
+        attempt: Attempt,
+        timeouts: Timeouts,
+        *,
+        lmtp: bool,
+        whole_eight_bit: bool = False,
     ) -> None:
+        self._whole_eight_bit = whole_eight_bit
         self._connection = connection
         self._protocol = connection.protocol
         self._offers = connection.extensions
@@ -116,6 +124,8 @@ class Transaction:
         parcel, offers = self._parcel, self._offers
         if (parcel.smtputf8 or not parcel.sender.isascii()) and not offers.smtputf8:
             return self._no_smtputf8()
+        if self._whole_eight_bit and parcel.body_type == "8BITMIME" and not offers.eight_bit:
+            return own_reply("5.6.3", f"8-bit mail is not taken by {self._remote}", self._remote, code=554)
         if 0 < offers.size_limit < parcel.size:
             text = f"message of {parcel.size} octets is larger than the {offers.size_limit} that {self._remote} takes"
             return own_reply("5.3.4", text, self._remote, code=552)

@@ -346,3 +346,16 @@ async def test_lmtp_ended_between_the_replies_leaves_the_rest_in_doubt(
     hop = await make_hop(lmtp=True, dot=["250 2.1.5 stored", "CLOSE"])
     verdicts = await make_sender(hop, protocol="lmtp").send(make_parcel("a@b.c", "b@b.c", "c@b.c"), permit())
     assert [(v.reply.code, v.in_doubt) for v in verdicts] == [(250, False), (451, True), (451, True)]
+
+
+async def test_inv_45_whole_eight_bit_mail_is_not_given_to_a_hop_without_it(
+    make_hop: Any, make_sender: Any, make_parcel: Any, permit: Any
+) -> None:
+    hop = await make_hop(offers=("PIPELINING",))
+    sender = make_sender(hop, whole_eight_bit=True)
+    eight = make_parcel(body="ü\r\n".encode("latin-1"), body_type="8BITMIME")
+    (refused,) = await sender.send(eight, permit())
+    assert (refused.reply.code, refused.reply.enhanced, refused.reply.said_by_hop) == (554, "5.6.3", False)
+    (seven,) = await sender.send(make_parcel(), permit())
+    assert seven.reply.positive
+    assert len(hop.messages) == 1

@@ -10,6 +10,26 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _alarms()
+    _audit()
+    _blocking()
+    _changes()
+    _configuration()
+    _counter()
+    _mailboxes()
+    _mark_keys()
+    _members()
+    _requests()
+    _site()
+    _spools()
+    _staged_addresses()
+    _staged_mailboxes()
+    _stores()
+    _addresses()
+    _holds()
+
+
+def _alarms() -> None:
     op.create_table(
         "alarms",
         sa.Column("kind", sa.Text(), nullable=False),
@@ -21,6 +41,9 @@ def upgrade() -> None:
         sa.Column("cleared_at", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("kind", "key", name=op.f("pk_alarms")),
     )
+
+
+def _audit() -> None:
     op.create_table(
         "audit",
         sa.Column("number", sa.Integer(), nullable=False),
@@ -37,6 +60,8 @@ def upgrade() -> None:
     with op.batch_alter_table("audit", schema=None) as batch_op:
         batch_op.create_index("ix_audit_key", ["key", "number"], unique=False)
 
+
+def _blocking() -> None:
     op.create_table(
         "blocking",
         sa.Column("incarnation", sa.Text(), nullable=False),
@@ -54,6 +79,8 @@ def upgrade() -> None:
     with op.batch_alter_table("blocking", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_blocking_mailbox"), ["mailbox"], unique=False)
 
+
+def _changes() -> None:
     op.create_table(
         "changes",
         sa.Column("epoch", sa.Integer(), autoincrement=False, nullable=False),
@@ -62,6 +89,9 @@ def upgrade() -> None:
         sa.Column("at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("epoch", "kind", "key", name=op.f("pk_changes")),
     )
+
+
+def _configuration() -> None:
     op.create_table(
         "configuration",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -70,12 +100,18 @@ def upgrade() -> None:
         sa.Column("at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_configuration")),
     )
+
+
+def _counter() -> None:
     op.create_table(
         "counter",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("value", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_counter")),
     )
+
+
+def _mailboxes() -> None:
     op.create_table(
         "mailboxes",
         sa.Column("key", sa.Text(), nullable=False),
@@ -90,6 +126,8 @@ def upgrade() -> None:
     with op.batch_alter_table("mailboxes", schema=None) as batch_op:
         batch_op.create_index("ix_mailboxes_home", ["home"], unique=False)
 
+
+def _mark_keys() -> None:
     op.create_table(
         "mark_keys",
         sa.Column("number", sa.Integer(), nullable=False),
@@ -98,6 +136,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number", name=op.f("pk_mark_keys")),
         sqlite_autoincrement=True,
     )
+
+
+def _members() -> None:
     op.create_table(
         "members",
         sa.Column("incarnation", sa.Text(), nullable=False),
@@ -113,6 +154,8 @@ def upgrade() -> None:
     with op.batch_alter_table("members", schema=None) as batch_op:
         batch_op.create_index("uq_members_slot", ["node", "slot"], unique=True)
 
+
+def _requests() -> None:
     op.create_table(
         "requests",
         sa.Column("number", sa.Integer(), nullable=False),
@@ -130,6 +173,8 @@ def upgrade() -> None:
     with op.batch_alter_table("requests", schema=None) as batch_op:
         batch_op.create_index("ix_requests_spool_state", ["spool", "state"], unique=False)
 
+
+def _site() -> None:
     op.create_table(
         "site",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -140,6 +185,9 @@ def upgrade() -> None:
         sa.Column("visible_import", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_site")),
     )
+
+
+def _spools() -> None:
     op.create_table(
         "spools",
         sa.Column("number", sa.Integer(), nullable=False),
@@ -152,6 +200,8 @@ def upgrade() -> None:
     with op.batch_alter_table("spools", schema=None) as batch_op:
         batch_op.create_index("uq_spools_place", ["node", "path"], unique=True)
 
+
+def _staged_addresses() -> None:
     op.create_table(
         "staged_addresses",
         sa.Column("import_number", sa.Integer(), autoincrement=False, nullable=False),
@@ -165,6 +215,8 @@ def upgrade() -> None:
         batch_op.create_index("ix_staged_addresses_domain", ["import_number", "domain"], unique=False)
         batch_op.create_index("ix_staged_addresses_row", ["import_number", "row_key"], unique=False)
 
+
+def _staged_mailboxes() -> None:
     op.create_table(
         "staged_mailboxes",
         sa.Column("import_number", sa.Integer(), autoincrement=False, nullable=False),
@@ -177,6 +229,9 @@ def upgrade() -> None:
         sa.Column("size_bytes", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("import_number", "key", name=op.f("pk_staged_mailboxes")),
     )
+
+
+def _stores() -> None:
     op.create_table(
         "stores",
         sa.Column("name", sa.Text(), nullable=False),
@@ -186,6 +241,9 @@ def upgrade() -> None:
         sa.Column("at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_stores")),
     )
+
+
+def _addresses() -> None:
     op.create_table(
         "addresses",
         sa.Column("address", sa.Text(), nullable=False),
@@ -198,6 +256,8 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_addresses_domain"), ["domain"], unique=False)
         batch_op.create_index(batch_op.f("ix_addresses_mailbox"), ["mailbox"], unique=False)
 
+
+def _holds() -> None:
     op.create_table(
         "holds",
         sa.Column("number", sa.Integer(), nullable=False),

@@ -1,0 +1,66 @@
+"""
+Asks for many addresses at a time, a bounded number at once, with what the relay itself would use.
+
+Guarantees: only `probe` opens connections to stores, with the relay's own limits on them. On failure: `CommandFailed`,
+`ControlUnavailable`; what goes wrong with one address is in its explanation.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from router.admin.cli.context import Context
+from router.admin.cli.route_explain import Explained, Explainer, Question
+from router.admin.cli.user_selection import rules_of
+from router.classify.classifier import CachingClassifier
+from router.classify.probe import Prober
+from router.control import members, stores
+from router.control.lookups import DatabaseLookups
+from router.daemon.clock import SystemClock
+from router.deliver.site import Senders
+from router.model.address import Address
+from router.model.reply import HopReply
+from router.route.routing import Routing
+from router.settings.schema import Settings
+
+_TOGETHER = 50
+"""Addresses asked for at a time."""
+
+
+async def explain_all(context: Context, texts: Sequence[str], question: Question) -> list[Explained]:
+    """One explanation for each text, in their order."""
+    settings = context.settings()
+    database = context.database()
+    clock = SystemClock()
+    lookups = DatabaseLookups(database)
+    senders = Senders(settings.hostname, settings.outbound, alarm=_unheard) if question.probe else None
+    prober = None if senders is None else Prober(_Ask(senders, settings), clock)
+    classifier = CachingClassifier(rules_of(context), [lookups], clock, prober)
+    paused = frozenset(one.store for one in database.run_read(stores.paused))
+    keys = database.run_read(lambda connection: members.snapshot(connection, takeover=False)).mark_keys
+    one = Explainer(settings, classifier, Routing.from_settings(settings, keys), question, paused)
+    found: list[Explained] = []
+    try:
+        for start in range(0, len(texts), _TOGETHER):
+            found += await asyncio.gather(*(one.explain(text) for text in texts[start : start + _TOGETHER]))
+    finally:
+        await classifier.close()
+        lookups.close()
+        if senders is not None:
+            senders.close()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """One callout to a store (`classify.probe.Ask`)."""
+
+    senders: Senders
+    settings: Settings
+
+    async def __call__(self, store: str, address: Address) -> HopReply:
+        return await self.senders.callout(self.settings.stores[store]).ask(address)
+
+
+def _unheard(_kind: str, _key: str, _text: str) -> None:
+    """A question raises no alarms."""

@@ -1,0 +1,137 @@
+"""
+What `sluice status` knows: gathered once, then shown as a document or as a screen.
+
+Guarantees: the control database is read in one transaction, each spool in one of its own. What cannot be read is
+named in `unreadable` and left out; the rest is shown all the same.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+
+from sqlalchemy import Connection
+
+from router.admin.cli.queue_select import SpoolPlace
+from router.admin.cli.status_accounts import SpoolAccount, account_of, add
+from router.control import alarms, barrier, changes, configuration, mailboxes, members, stores
+from router.control.alarms import Alarm
+from router.control.barrier import Waiting
+from router.control.database import ControlDatabase
+from router.control.members import Member
+from router.control.stores import Pause
+from router.errors import SpoolUnavailable
+from router.model.mailbox import Hold
+from router.spool.accounts import Totals
+
+EXPLAINED = 100
+"""Holds that are not quiet whose obstacles are looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHold:
+    """A hold that is open, and what it waits for while it is not quiet."""
+
+    mailbox: str
+    hold: Hold
+    waiting: tuple[Waiting, ...] = ()
+
+    def overdue(self, now: float) -> bool:
+        return self.hold.deadline is not None and self.hold.deadline < now
+
+
+@dataclass(frozen=True, slots=True)
+class ControlView:
+    """The control database at one moment."""
+
+    epoch: int
+    fingerprint: str
+    members: tuple[Member, ...]
+    holds: tuple[OpenHold, ...]
+    alarms: tuple[Alarm, ...]
+    paused: dict[str, Pause]
+    homes: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusView:
+    """Everything. `control` is None when the control database cannot be read."""
+
+    now: float
+    control: ControlView | None
+    spools: tuple[SpoolAccount, ...]
+    unreadable: tuple[str, ...]
+
+    @property
+    def mail(self) -> Totals:
+        """What clients handed in, over all spools."""
+        return reduce(add, (one.counts.mail for one in self.spools), Totals())
+
+    @property
+    def own(self) -> Totals:
+        """Notices of our own, over all spools."""
+        return reduce(add, (one.counts.own for one in self.spools), Totals())
+
+    @property
+    def missing(self) -> int:
+        """Recipients that the accounts cannot find, over all spools, none set off against another."""
+        return sum(abs(one.missing) for one in self.spools)
+
+    @property
+    def sound(self) -> bool:
+        """No alarm is open, the accounts balance, and everything could be read."""
+        known = self.control is not None and not self.control.alarms
+        return known and not self.missing and not self.unreadable
+
+
+def gather(database: ControlDatabase | None, places: Sequence[SpoolPlace], why: str = "") -> StatusView:
+    """Read all of it. `why` says what is wrong with a database that is not there."""
+    now = time.time()
+    unreadable = [why] if why else []
+    control = None if database is None else database.run_read(partial(_control))
+    spools = []
+    for place in places:
+        try:
+            spools.append(account_of(place))
+        except SpoolUnavailable as error:
+            unreadable.append(str(error))
+    return StatusView(now, control, tuple(spools), tuple(unreadable))
+
+
+def alive(member: Member) -> bool | None:
+    """Whether the member's process is there; None for another host's."""
+    if member.node not in {"", socket.gethostname()}:
+        return None
+    try:
+        os.kill(member.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _control(connection: Connection) -> ControlView:
+    return ControlView(
+        epoch=changes.current_epoch(connection),
+        fingerprint=configuration.current(connection),
+        members=tuple(members.all_members(connection)),
+        holds=_holds(connection),
+        alarms=tuple(alarms.open_alarms(connection)),
+        paused={one.store: one for one in stores.paused(connection)},
+        homes=mailboxes.homes(connection),
+    )
+
+
+def _holds(connection: Connection) -> tuple[OpenHold, ...]:
+    found = []
+    left = EXPLAINED
+    for mailbox, hold in sorted(mailboxes.all_open_holds(connection).items(), key=lambda one: one[1].opened_at):
+        waiting: tuple[Waiting, ...] = ()
+        if hold.quiet_at is None and left:
+            left -= 1
+            waiting = tuple(barrier.explain(connection, hold.number))
+        found.append(OpenHold(mailbox, hold, waiting))
+    return tuple(found)
