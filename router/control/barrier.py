@@ -101,6 +101,12 @@ def _wanted(connection: Connection) -> str:
 
 def record_doubt(connection: Connection, mailbox: str, number: int, doubt: InDoubt) -> None:
     """Write a delivery in doubt into the hold that it blocked (the mailbox's open one when there is a newer)."""
+    if mailbox == EVERYBODY:
+        # What a dead process had under way is not known by name: it is in doubt for every hold that waited for it.
+        pending = select(_H.c.number).where(_H.c.closed_at.is_(None), _H.c.quiet_at.is_(None))
+        for waiting in connection.execute(pending).scalars().all():
+            holds.add_in_doubt(connection, waiting, [doubt])
+        return
     query = select(_H.c.number).where(_H.c.mailbox == mailbox, _H.c.closed_at.is_(None))
     current = connection.execute(query).scalar()
     holds.add_in_doubt(connection, current or number, [doubt])
@@ -115,7 +121,7 @@ def _expire(connection: Connection, now: float) -> None:
         query = select(_H.c.mailbox, _H.c.opened_at).where(_H.c.closed_at.is_(None), _H.c.mailbox.in_(run))
         opened.update({row.mailbox: row.opened_at for row in connection.execute(query)})
     for row in rows:
-        if opened.get(row.mailbox, now) < row.until:
+        if row.mailbox == EVERYBODY or opened.get(row.mailbox, now) < row.until:
             doubt = InDoubt(row.queue_id, row.message_id, row.store, row.since)
             record_doubt(connection, row.mailbox, 0, doubt)
     for row in rows:

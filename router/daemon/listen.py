@@ -7,9 +7,11 @@ connections wait while a worker restarts; sockets from systemd are shared by all
 On failure: `OSError` of the bind, with the listener named.
 """
 
+import contextlib
 import errno
 import socket
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 from router.settings.schema import Listener
 
@@ -47,13 +49,40 @@ def _bind_one(address: str, port: int) -> socket.socket:
 
 
 def match(listeners: Sequence[Listener], inherited: Sequence[socket.socket]) -> list[socket.socket]:
-    """The inherited socket of each listener, by port. Raises `OSError` when one is missing."""
-    by_port = {one.getsockname()[1]: one for one in inherited}
-    found = []
-    for listener in listeners:
-        one = by_port.get(listener.port)
-        if one is None:
-            raise OSError(errno.ENOENT, f"systemd passed no socket for port {listener.port}")
+    """
+    The inherited socket of each listener: by address and port, or by port alone where only one of each is left.
+
+    Raises `OSError` when one is missing or left over: connections to a socket that nobody accepts on would hang.
+    """
+    left = list(inherited)
+    found: dict[int, socket.socket] = {}
+    for exact in (True, False):
+        for place, listener in enumerate(listeners):
+            if place in found:
+                continue
+            fitting = [one for one in left if _fits(listener, one, exact=exact)]
+            if len(fitting) == 1:
+                found[place] = fitting[0]
+                left.remove(fitting[0])
+    for place, listener in enumerate(listeners):
+        if place not in found:
+            raise OSError(errno.ENOENT, f"systemd passed no socket for [{listener.address}]:{listener.port}")
+    if left:
+        raise OSError(errno.EINVAL, f"systemd passed a socket for {left[0].getsockname()}, and no listener has that")
+    for one in found.values():
         one.setblocking(False)
-        found.append(one)
-    return found
+    return [found[place] for place in range(len(listeners))]
+
+
+def _fits(listener: Listener, one: socket.socket, *, exact: bool) -> bool:
+    if one.family not in {socket.AF_INET, socket.AF_INET6}:
+        return False
+    address, port = one.getsockname()[:2]
+    return port == listener.port and (not exact or _numeric(address) == _numeric(listener.address))
+
+
+def _numeric(address: str) -> str:
+    """One spelling of an address."""
+    with contextlib.suppress(ValueError):
+        return ip_address(address).compressed
+    return address

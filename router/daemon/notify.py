@@ -6,6 +6,7 @@ service must not die of it.
 """
 
 import contextlib
+import errno
 import os
 import socket
 import time
@@ -44,5 +45,8 @@ def inherited_sockets(environment: Mapping[str, str]) -> list[socket.socket]:
     """The listening sockets that systemd passed to this very process, in the order of the socket unit."""
     if environment.get("LISTEN_PID") != str(os.getpid()):
         return []
-    count = int(environment.get("LISTEN_FDS", "0"))
+    text = environment.get("LISTEN_FDS", "0")
+    if not (text.isascii() and text.isdigit()):
+        raise OSError(errno.EINVAL, f"LISTEN_FDS is {text!r}, not a number")
+    count = int(text)
     return [socket.socket(fileno=number) for number in range(_FIRST_FD, _FIRST_FD + count)]

@@ -50,6 +50,9 @@ def serve(path: Path) -> int:
         site.publish(settings)
         supervisor = Supervisor(path.absolute(), settings, site, Notifier(os.environ))
         return asyncio.run(supervisor.run(sockets))
+    except (OSError, ControlUnavailable) as error:
+        print(f"sluice: {error}", file=sys.stderr)  # noqa: T201 - as above
+        return EX_OSERR
     finally:
         site.close()
 

@@ -8,6 +8,7 @@ On failure to write the note: `OSError`, and nothing is delivered.
 """
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
@@ -32,8 +33,12 @@ class SingleStep:
         async def guarded(lane: str, work: Work) -> None:
             async with self._lock:
                 await asyncio.to_thread(self._write, work.message.queue_id)
-                await handle(lane, work)
-                await asyncio.to_thread(self._note.unlink, missing_ok=True)
+                try:
+                    await handle(lane, work)
+                finally:
+                    # Whoever gets here has not died of it: an exception or a stop is no reason to park the message.
+                    with contextlib.suppress(OSError):
+                        await asyncio.to_thread(self._note.unlink, missing_ok=True)
 
         return guarded
 

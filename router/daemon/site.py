@@ -82,7 +82,7 @@ class Site:
         """Applied epoch, by pid, of the members that have not applied the latest changes."""
         epoch = self._database.run_read(current_epoch)
         found = self._database.run_read(members.all_members)
-        return {member.pid: member.applied for member in found if member.applied < epoch}
+        return {member.pid: member.applied for member in found if member.node == self._node and member.applied < epoch}
 
     def alarm(self, kind: str, key: str, text: str) -> None:
         self._database.run_write(partial(alarms.raise_alarm, kind=kind, key=key, text=text, now=time.time()))

@@ -7,7 +7,8 @@ dies again and again gets single-step mode. A worker that does not acknowledge c
 configuration only if it is whole and allowed, and the workers follow it like any other change; SIGTERM ends the
 workers in order. Spools without a worker of their own that still hold mail get one that only delivers.
 
-On failure at start: `StartError` with the reason; nothing was accepted.
+On failure at start: when no worker at all can start, the exit code of the last one, so that two daemons on one state
+directory do not share the port; a single one that cannot is tried again while the others serve.
 """
 
 import asyncio
@@ -25,9 +26,9 @@ from pathlib import Path
 from router.daemon import listen
 from router.daemon.notify import Notifier
 from router.daemon.site import Site
+from router.errors import SluiceError
 from router.settings.change import refuse_reload
 from router.settings.loader import load
-from router.settings.problem import SettingsError
 from router.settings.schema import Settings
 
 log = logging.getLogger("sluice.supervisor")
@@ -36,7 +37,11 @@ _READY = b"ready\n"
 _CRASHES = 3
 _CRASH_WINDOW = 60.0
 _LONGEST_WAIT = 30.0
-_GRACE = 25.0
+_GRACE = 60.0
+"""Seconds: more than a worker takes to end its sessions, then its deliveries, then what it writes down."""
+_START_FAILURES = frozenset({71, 75, 78})
+"""Exit codes of a worker that could not work, by its own account: no message is the reason."""
+EX_OSERR = 71
 
 
 class StartError(RuntimeError):
@@ -54,6 +59,11 @@ class Child:
     deaths: list[float] = field(default_factory=list)
     watcher: asyncio.Task[None] | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """It has become ready, or has ended without."""
+    blameless: set[float] = field(default_factory=set)
+    """Those of `deaths` that say nothing about the mail: it could not start, or was killed for its silence."""
+    code: int = 0
 
     @property
     def drains_only(self) -> bool:
@@ -61,7 +71,16 @@ class Child:
 
     def single_step(self, now: float) -> bool:
         """It has died so often lately that one message may be the reason."""
-        return len([at for at in self.deaths if now - at < _CRASH_WINDOW]) >= _CRASHES
+        return len([at for at in self.deaths if now - at < _CRASH_WINDOW and at not in self.blameless]) >= _CRASHES
+
+    def died(self, code: int, now: float, *, killed: bool) -> None:
+        """Note a death; `killed`: by us."""
+        self.code = code
+        self.deaths = [at for at in self.deaths if now - at < _CRASH_WINDOW] + [now]
+        self.blameless.intersection_update(self.deaths)
+        if killed or code in _START_FAILURES:
+            self.blameless.add(now)
+        self.settled.set()
 
 
 class Supervisor:
@@ -74,7 +93,12 @@ class Supervisor:
         self._notifier = notifier
         self._children: list[Child] = []
         self._stopping = asyncio.Event()
-        self._silent_since: dict[int, float] = {}
+        self._silent_since: dict[int, tuple[int, float]] = {}
+        """By pid: the applied epoch at which a member stands still, and since when."""
+        self._killed: set[int] = set()
+        self._reloading: asyncio.Lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._exit_code = 0
 
     @staticmethod
     def bind(settings: Settings, inherited: Sequence[socket.socket]) -> list[list[socket.socket]]:
@@ -91,8 +115,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._reload()))
-        self._plan(sockets)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup)
+        await self._plan(sockets)
         for child in self._children:
             child.watcher = loop.create_task(self._keep_alive(child), name=f"worker {child.slot}")
         guard = loop.create_task(self._watch_acknowledgements())
@@ -102,17 +126,22 @@ class Supervisor:
         for task in (guard, announce):
             task.cancel()
         await self._stop_children()
-        return 0
+        return self._exit_code
 
-    def _plan(self, sockets: Sequence[Sequence[socket.socket]]) -> None:
-        spools = self._site.spools(len(sockets))
+    async def _plan(self, sockets: Sequence[Sequence[socket.socket]]) -> None:
+        spools = await asyncio.to_thread(self._site.spools, len(sockets))
         for slot, spool in enumerate(spools):
             self._children.append(Child(slot, spool, sockets[slot] if slot < len(sockets) else ()))
 
     async def _announce(self) -> None:
-        for child in self._children:
-            if not child.drains_only:
-                await child.ready.wait()
+        serving = [child for child in self._children if not child.drains_only]
+        for child in serving:
+            await child.settled.wait()
+        if not any(child.ready.is_set() for child in serving):
+            self._exit_code = next((child.code for child in serving if child.code > 0), EX_OSERR)
+            log.error("no worker could start")
+            self._stopping.set()
+            return
         addresses = ", ".join(f"[{one.getsockname()[0]}]:{one.getsockname()[1]}" for one in self._children[0].sockets)
         log.info("serving on %s with %d workers", addresses, len(self._children))
         self._notifier.ready()
@@ -122,14 +151,20 @@ class Supervisor:
     async def _keep_alive(self, child: Child) -> None:
         while not self._stopping.is_set():
             started = time.monotonic()
-            code = await self._run_once(child)
+            try:
+                code = await self._run_once(child)
+            except OSError as error:
+                # Too many processes or descriptors: nobody else would try again.
+                log.error("worker %d cannot be started: %s", child.slot, error)  # noqa: TRY400 - the text says it all
+                code = EX_OSERR
             if self._stopping.is_set():
                 return
             if child.drains_only and code == 0:
                 log.info("spool %04d is empty now", child.spool)
                 return
             now = time.monotonic()
-            child.deaths = [at for at in child.deaths if now - at < _CRASH_WINDOW] + [now]
+            child.died(code, now, killed=child.slot in self._killed)
+            self._killed.discard(child.slot)
             log.error("worker %d (spool %04d) ended with %s", child.slot, child.spool, _describe(code))
             if now - started < _CRASH_WINDOW and len(child.deaths) > 1:
                 await self._wait(min(_LONGEST_WAIT, 0.5 * 2.0 ** len(child.deaths)))
@@ -139,33 +174,51 @@ class Supervisor:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
+    def _command(self, child: Child, ready: int) -> list[str]:
+        """What starts a worker; `ready` is the descriptor on which it says that it serves."""
+        fds = ",".join(str(one.fileno()) for one in child.sockets)
+        return [
+            sys.executable, "-m", "router.daemon.worker_process", str(self._path),
+            "--slot", str(child.slot), "--spool", str(child.spool), "--ready", str(ready),
+            "--supervisor", str(os.getpid()),
+            "--workers", str(max(1, len([one for one in self._children if not one.drains_only]))),
+            *(["--listen", fds] if fds else []),
+            *(["--single-step"] if child.single_step(time.monotonic()) else []),
+        ]  # fmt: skip
+
     async def _run_once(self, child: Child) -> int:
         read_end, write_end = os.pipe()
         fds = [one.fileno() for one in child.sockets]
-        command = [
-            sys.executable, "-m", "router.daemon.worker_process", str(self._path),
-            "--slot", str(child.slot), "--spool", str(child.spool), "--ready", str(write_end),
-            "--workers", str(max(1, len([one for one in self._children if not one.drains_only]))),
-            *(["--listen", ",".join(map(str, fds))] if fds else []),
-            *(["--single-step"] if child.single_step(time.monotonic()) else []),
-        ]  # fmt: skip
-        child.process = await asyncio.create_subprocess_exec(
-            *command, pass_fds=(*fds, write_end), stdin=asyncio.subprocess.DEVNULL
-        )
-        os.close(write_end)
-        waiting = asyncio.get_running_loop().create_task(self._await_ready(child, read_end))
-        code = await child.process.wait()
-        waiting.cancel()
-        child.process = None
-        return code
-
-    async def _await_ready(self, child: Child, read_end: int) -> None:
         try:
-            said = await asyncio.to_thread(os.read, read_end, len(_READY))
-        finally:
+            child.process = await asyncio.create_subprocess_exec(
+                *self._command(child, write_end), pass_fds=(*fds, write_end), stdin=asyncio.subprocess.DEVNULL
+            )
+        except BaseException:
             os.close(read_end)
-        if said == _READY:
-            child.ready.set()
+            raise
+        finally:
+            os.close(write_end)
+        if self._stopping.is_set():
+            # The signal to all workers came while this one was not there yet.
+            _send(child.process, signal.SIGTERM)
+        loop = asyncio.get_running_loop()
+        os.set_blocking(read_end, False)
+        loop.add_reader(read_end, self._hear, child, read_end)
+        try:
+            return await child.process.wait()
+        finally:
+            loop.remove_reader(read_end)
+            os.close(read_end)
+            child.process = None
+
+    def _hear(self, child: Child, read_end: int) -> None:
+        """A worker says that it is ready, or has closed its end of the pipe."""
+        with contextlib.suppress(BlockingIOError):
+            if os.read(read_end, len(_READY)) == _READY:
+                child.ready.set()
+                child.settled.set()
+            else:
+                asyncio.get_running_loop().remove_reader(read_end)
 
     async def _stop_children(self) -> None:
         self._signal(signal.SIGTERM)
@@ -179,8 +232,7 @@ class Supervisor:
     def _signal(self, number: int) -> None:
         for child in self._children:
             if child.process is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    child.process.send_signal(number)
+                _send(child.process, number)
 
     # -- the barrier's guard ------------------------------------------------------------------------------------
 
@@ -191,40 +243,74 @@ class Supervisor:
                 silent = await asyncio.to_thread(self._site.silent_members)
             except Exception as error:  # noqa: BLE001 - an unreadable control database is the workers' affair too
                 log.warning("members cannot be watched: %s", error)
+                self._silent_since.clear()  # they could not acknowledge either
                 continue
             self._kill_silent(silent)
 
     def _kill_silent(self, silent: dict[int, int]) -> None:
-        """`silent`: applied epoch by pid of members that are behind."""
+        """
+        `silent`: applied epoch by pid of members that are behind.
+
+        One that comes nearer is not silent: while changes come all the time, everybody is always a little behind.
+        """
         now = time.monotonic()
         ours = {child.process.pid: child for child in self._children if child.process is not None}
-        self._silent_since = {pid: self._silent_since.get(pid, now) for pid in silent if pid in ours}
-        for pid, since in self._silent_since.items():
-            if now - since >= self._settings.safety.ack_timeout:
+        former = self._silent_since
+        self._silent_since = {
+            pid: former[pid] if pid in former and former[pid][0] == applied else (applied, now)
+            for pid, applied in silent.items()
+            if pid in ours
+        }
+        for pid, (_, since) in self._silent_since.items():
+            process = ours[pid].process
+            if process is not None and now - since >= self._settings.safety.ack_timeout:
                 log.error("worker %d (pid %d) does not acknowledge changes and is killed", ours[pid].slot, pid)
-                process = ours[pid].process
-                if process is not None:
-                    with contextlib.suppress(ProcessLookupError):
-                        process.kill()
+                self._killed.add(ours[pid].slot)
+                _send(process, signal.SIGKILL)
 
     # -- reload -------------------------------------------------------------------------------------------------
 
+    def _hangup(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reload())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _reload(self) -> None:
-        self._notifier.reloading()
+        async with self._reloading:
+            self._notifier.reloading()
+            try:
+                await self._load_and_publish()
+            except Exception as error:  # noqa: BLE001 - whatever it was, the former configuration stays in force
+                log.error("the configuration was not reloaded, the former one stays in force: %s", error)  # noqa: TRY400
+                await self._alarm(str(error))
+            else:
+                log.info("configuration reloaded")
+                await self._alarm("")
+            finally:
+                self._notifier.ready()
+
+    async def _load_and_publish(self) -> None:
+        settings = await asyncio.to_thread(load, self._path)
+        refusals = refuse_reload(self._settings, settings, await asyncio.to_thread(self._site.homes))
+        if refusals:
+            raise StartError("; ".join(refusals))
+        await asyncio.to_thread(self._site.publish, settings)
+        self._settings = settings
+
+    async def _alarm(self, text: str) -> None:
+        """Raise the alarm about the configuration, or clear it when there is nothing to say."""
         try:
-            settings = await asyncio.to_thread(load, self._path)
-            refusals = refuse_reload(self._settings, settings, await asyncio.to_thread(self._site.homes))
-            if refusals:
-                raise StartError("; ".join(refusals))  # noqa: TRY301 - one place reports both kinds
-            await asyncio.to_thread(self._site.publish, settings)
-        except (SettingsError, StartError, OSError) as error:
-            log.error("the configuration was not reloaded, the former one stays in force: %s", error)  # noqa: TRY400
-            await asyncio.to_thread(self._site.alarm, "configuration", str(self._path), str(error))
-        else:
-            self._settings = settings
-            log.info("configuration reloaded")
-            await asyncio.to_thread(self._site.clear, "configuration", str(self._path))
-        self._notifier.ready()
+            if text:
+                await asyncio.to_thread(self._site.alarm, "configuration", str(self._path), text)
+            else:
+                await asyncio.to_thread(self._site.clear, "configuration", str(self._path))
+        except SluiceError as error:
+            log.warning("the alarm about the configuration cannot be written: %s", error)
+
+
+def _send(process: asyncio.subprocess.Process, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
 
 
 def _describe(code: int) -> str:

@@ -7,6 +7,7 @@ them in one synchronous step.
 On failure: `ValueError` or `OSError` for list, CA or certificate files that cannot be read; nothing is half-swapped.
 """
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ from router.spool.spool import Spool
 
 _ROUTING_TASKS = 100
 _OUTBOUND_RECIPIENTS = 100
+_SENDERS = 500
+"""Senders kept, each with its idle sessions."""
 
 
 class LaneSenders:
@@ -50,14 +53,23 @@ class LaneSenders:
         self._build = factory
         self._factory = factory(settings)
         self._made: dict[str, Sender] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     def __call__(self, lane: str) -> Sender:
-        sender = self._made.get(lane)
+        sender = self._made.pop(lane, None)
         if sender is None:
             store = self._settings.stores.get(lane)
             sender = self._factory.store(store) if store is not None else self._factory.outbound(lane)
-            self._made[lane] = sender
+        self._made[lane] = sender  # the last in use comes last
+        if len(self._made) > _SENDERS:
+            self._let_go(next(iter(self._made)))
         return sender
+
+    def _let_go(self, lane: str) -> None:
+        """Domains outside come without end. A sender that is still at work ends its deliveries first."""
+        task = asyncio.get_running_loop().create_task(self._made.pop(lane).close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def use(self, settings: Settings) -> Sequence[Sender]:
         """Build anew from another configuration; the former senders, to be closed when their deliveries have ended."""
@@ -72,6 +84,7 @@ class LaneSenders:
 
     async def close(self) -> None:
         """End idle sessions and let go of the resolver."""
+        await asyncio.gather(*self._closing, return_exceptions=True)
         for sender in self._made.values():
             await sender.close()
         self._factory.close()

@@ -34,7 +34,7 @@ from router.daemon.requests import RequestDesk
 from router.daemon.single_step import SingleStep
 from router.daemon.trace import WorkerTrace
 from router.daemon.wiring import LaneSenders, Surroundings, Wiring, longest_settle
-from router.deliver.inflight import InFlight
+from router.deliver.inflight import EVERYBODY, InFlight
 from router.deliver.lanes import Handle
 from router.deliver.site import Senders
 from router.errors import SluiceError
@@ -44,6 +44,7 @@ from router.report.alarms import AlarmKind
 from router.report.observer import Observer
 from router.settings.loader import load
 from router.settings.schema import Settings
+from router.spool.finding import QueueFilter
 from router.spool.options import SpoolOptions
 from router.spool.spool import Spool
 
@@ -51,6 +52,9 @@ log = logging.getLogger("sluice.worker")
 
 _GRACE = 12.0
 _LOOK = 0.5
+_CALM = 600
+_TRY_AGAIN = 2.0
+"""Seconds between tries to follow what the control database says, while that or the file cannot be read."""
 EX_TEMPFAIL = 75
 _UNKNOWN_HOLD = Hold(0, 0.0, 0)
 """Of a hold that a snapshot names, only the mailbox is known here; the database finds the record by that."""
@@ -58,7 +62,7 @@ _UNKNOWN_HOLD = Hold(0, 0.0, 0)
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """How the supervisor started this process. `ready` is a descriptor to write to once serving."""
+    """How the supervisor started this process: its pid (or 0), and `ready`, a descriptor to write to once serving."""
 
     config: Path
     slot: int
@@ -67,6 +71,7 @@ class WorkerOptions:
     ready: int = -1
     single_step: bool = False
     workers: int = 1
+    supervisor: int = 0
 
 
 class Worker:
@@ -86,6 +91,7 @@ class Worker:
         self._started_at = self._clock.wall()
         self._tasks: set[asyncio.Task[None]] = set()
         self._remembering = False
+        self._reloading = asyncio.Lock()
         self._database: ControlDatabase
         self._spool: Spool
         self._follower: Follower
@@ -158,6 +164,8 @@ class Worker:
         plane.lanes.start()
         await plane.releases.begin()
         plane.feeder.start()
+        # The file may have changed since what it says was published: then this member keeps holds from becoming quiet.
+        self._spawn(self._reload())
         if self._options.listen:
             self._front = Front(self._settings, plane.receiver, self._trace, self._clock, self._options.workers)
             await self._front.open(self._options.listen)
@@ -176,6 +184,9 @@ class Worker:
         if not (snapshot.takeover or not self._spool.clean_start):
             return ()
         mailboxes = await self._spool.queued_mailboxes()
+        # A notice of our own, or mail accepted while nobody could say for whom, names no mailbox before it is settled.
+        if await self._spool.desk.find(QueueFilter(mailbox="", state="queued", limit=1)):
+            mailboxes = [*mailboxes, EVERYBODY]
         if not mailboxes:
             return ()
         entry = self._inflight.register(mailboxes, "", "", "", self._clock.wall())
@@ -222,9 +233,14 @@ class Worker:
                     await self._stopping.wait()
             if self._follower.fenced:
                 log.error("this worker was counted out or the control database was replaced: restarting")
+                for entry in self._inflight.entries():
+                    entry.cancel()  # nobody waits for us any more: nothing may pass its final dot from now on
                 self._exit_code = EX_TEMPFAIL
                 return
             if not self._options.listen and await self._drained():
+                return
+            if self._options.single_step and self._clock.wall() - self._started_at > _CALM:
+                log.warning("nothing died of a message for %d s: starting again at full speed", _CALM)
                 return
 
     async def _drained(self) -> bool:
@@ -262,24 +278,39 @@ class Worker:
         return await RequestDesk(self._spool.desk, plane.feeder.nudge, plane.lanes.wake)(request)
 
     async def _reload(self) -> None:
-        """Follow a published configuration; keep the former one if the file is not (yet) what was published."""
-        published = await asyncio.to_thread(self._database.run_read, configuration.current)
-        if published == self._settings.fingerprint:
-            return
+        """
+        Follow the published configuration; keep the former one while the file is not what was published.
+
+        Tried until it is followed: a member with another configuration keeps every hold from becoming quiet.
+        """
+        async with self._reloading:
+            while True:
+                if await self._follow_configuration():
+                    return
+                await asyncio.sleep(_TRY_AGAIN)
+
+    async def _follow_configuration(self) -> bool:
+        """Whether this worker runs what is published, and the control database knows it."""
         try:
-            settings = await asyncio.to_thread(load, self._options.config)
-            if settings.fingerprint != published:
-                raise SluiceError("the file is not the configuration that was published")  # noqa: TRY301
-            rules = await asyncio.to_thread(load_rules, settings)
-            former = self._wiring.use(settings, rules)
+            published = await asyncio.to_thread(self._database.run_read, configuration.current)
+            if published not in {"", self._settings.fingerprint}:
+                await self._take_over(published)
+            await self._follower.reconfigure(self._settings.fingerprint)
         except (SluiceError, ValueError, OSError) as error:
             self._trace.alarm(AlarmKind.CONFIGURATION, str(self._options.config), str(error))
-            return
+            return self._follower.fenced
+        self._trace.clear(AlarmKind.CONFIGURATION, str(self._options.config))
+        return True
+
+    async def _take_over(self, published: str) -> None:
+        settings = await asyncio.to_thread(load, self._options.config)
+        if settings.fingerprint != published:
+            raise SluiceError("the file is not the configuration that was published")
+        rules = await asyncio.to_thread(load_rules, settings)
+        former = self._wiring.use(settings, rules)
         self._settings = settings
         if self._front is not None:
             await self._front.use(settings, self._wiring.plane.receiver)
-        await self._follower.reconfigure(settings.fingerprint)
-        self._trace.clear(AlarmKind.CONFIGURATION, str(self._options.config))
         for sender in former:
             await sender.close()
 
@@ -313,13 +344,19 @@ class Worker:
     async def _look_for_acceptance(self) -> None:
         """An operator may have accepted the restored database: its audit says so, with a time after our start."""
         accepted = partial(audit.rows, verb="accept restored", limit=1)
-        rows = await asyncio.to_thread(self._database.run_read, accepted)
-        if not rows or rows[0].at < self._started_at:
-            return
-        await self._spool.remember(self._uuid, self._epoch, force=True)
-        self._standing = Standing.OK
-        self._trace.clear(AlarmKind.RESTORED, f"spool {self._options.spool:04d}")
-        self._apply_trust()
+        while self._standing is not Standing.OK:
+            try:
+                rows = await asyncio.to_thread(self._database.run_read, accepted)
+                if not rows or rows[0].at < self._started_at:
+                    return
+                await self._spool.remember(self._uuid, self._epoch, force=True)
+            except SluiceError as error:
+                log.warning("whether the restored database was accepted cannot be read yet: %s", error)
+                await asyncio.sleep(_TRY_AGAIN)
+                continue
+            self._standing = Standing.OK
+            self._trace.clear(AlarmKind.RESTORED, f"spool {self._options.spool:04d}")
+            self._apply_trust()
 
     # -- end ----------------------------------------------------------------------------------------------------
 

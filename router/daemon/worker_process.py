@@ -2,8 +2,10 @@
 
 import argparse
 import asyncio
+import ctypes
 import gc
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -20,13 +22,18 @@ from router.settings.loader import load
 from router.settings.problem import SettingsError
 
 EX_OSERR = 71
+EX_TEMPFAIL = 75
 EX_CONFIG = 78
+_PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
     """Run one worker; the exit code."""
     os.umask(0o077)
     options = _options()
+    if not _ends_with(options.supervisor):
+        print(f"worker {options.slot}: the supervisor has gone", file=sys.stderr)  # noqa: T201 - there is no log yet
+        return EX_TEMPFAIL
     try:
         settings = load(options.config)
     except SettingsError as error:
@@ -37,9 +44,11 @@ def main() -> int:
     sink = SinkThread(sys.stderr.buffer, form)
     sink.start()
     clock = SystemClock()
-    # Long-lived objects of the start need not be looked at by every collection.
+    # Long-lived objects of the start need not be looked at by every collection, and collecting after every 700 new
+    # objects cost 7 % of the processor time of a message.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             return runner.run(Worker(settings, options, DeliveryLog(sink.put, clock.wall)).run())
@@ -48,6 +57,18 @@ def main() -> int:
         return EX_OSERR
     finally:
         sink.close()
+
+
+def _ends_with(supervisor: int) -> bool:
+    """
+    Have the kernel send us SIGTERM when the supervisor dies; False when it has died already.
+
+    A worker left alone would keep its spool and its share of the connections, with nobody to end it when it hangs.
+    """
+    if not supervisor:
+        return True
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    return os.getppid() == supervisor
 
 
 def _options() -> WorkerOptions:
@@ -59,6 +80,7 @@ def _options() -> WorkerOptions:
     parser.add_argument("--listen", default="")
     parser.add_argument("--ready", type=int, default=-1)
     parser.add_argument("--single-step", action="store_true")
+    parser.add_argument("--supervisor", type=int, default=0)
     given = parser.parse_args()
     return WorkerOptions(
         config=given.config,
@@ -68,6 +90,7 @@ def _options() -> WorkerOptions:
         ready=given.ready,
         single_step=given.single_step,
         workers=given.workers,
+        supervisor=given.supervisor,
     )
 
 

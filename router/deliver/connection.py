@@ -245,7 +245,7 @@ class Connector:
     def _refuse_loop(self, raw: RawReply, endpoint: Endpoint) -> None:
         if announced_name(raw.text) in self._own_names:
             text = f"mail loops back: {endpoint} calls itself by this host's name"
-            self._alarm("loop", str(endpoint), text)
+            self._alarm("next-hop-is-us", str(endpoint), text)
             raise ConnectFailed(own_reply("4.4.6", text, str(endpoint)))
 
 

@@ -160,7 +160,7 @@ class MxHosts:
     def _nowhere(self, avoided: str, faults: list[NameFault]) -> ResolveFailed:
         if avoided:
             text = f"mail for {self._domain} would not leave: {avoided}"
-            self._alarm("mx-misdirected", self._domain, text)
+            self._alarm("next-hop-is-us", self._domain, text)
             return ResolveFailed(own_reply("4.4.6", text))
         if faults and all(fault.absent for fault in faults):
             # The domain exists, its exchangers do not: somebody's mistake, which may be mended within the lifetime.

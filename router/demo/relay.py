@@ -39,10 +39,11 @@ class RelayProcess:
 
     def start(self, patience: float = 30.0) -> Self:
         """Start and wait until it serves. Raises `RelayFailed`."""
-        address = self.config.parent / f"notify-{os.getpid()}-{time.monotonic_ns()}"
+        # Abstract: a path below the directory of a test may be longer than a socket's name can be.
+        address = f"sluice-notify-{os.getpid()}-{time.monotonic_ns()}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener, self.log.open("ab") as log:
-            listener.bind(str(address))
-            environment = os.environ | {"SLUICE_ALLOW_ROOT": "yes", "NOTIFY_SOCKET": str(address)} | self._environment
+            listener.bind(f"\0{address}")
+            environment = os.environ | {"SLUICE_ALLOW_ROOT": "yes", "NOTIFY_SOCKET": f"@{address}"} | self._environment
             command = [sys.executable, "-m", "router", "--config", str(self.config), "serve"]
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
@@ -52,8 +53,6 @@ class RelayProcess:
             except BaseException:
                 self.kill()
                 raise
-            finally:
-                address.unlink(missing_ok=True)
         return self
 
     def _wait_ready(self, listener: socket.socket, end: float) -> None:

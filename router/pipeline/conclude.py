@@ -5,7 +5,8 @@ Guarantees: outcomes and the report about them are one transaction, so a return 
 be. A recipient is let go (`Claims`) only after its outcome has committed.
 
 On failure: a commit that fails is repeated until it succeeds; meanwhile the recipient stays claimed, so that nobody
-else delivers it again.
+else delivers it again. A report that cannot be written does not keep outcomes from being committed; what would have
+been returned without a word to its sender is parked instead.
 """
 
 import asyncio
@@ -14,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from router.deliver.claims import Claims
-from router.deliver.judge import Judge, own_words
+from router.deliver.judge import DOUBLE_BOUNCE, Judge, own_words
+from router.deliver.lanes import ROUTE_LANE
 from router.errors import BodyDamaged, SluiceError
 from router.model.envelope import QueuedMessage, QueuedRecipient
 from router.model.mailbox import Mailbox
@@ -72,10 +74,11 @@ class Concluder:
         """Commit outcomes, with the DSN they call for in the same transaction; then let the recipients go."""
         if not concluded:
             return
-        outcomes = [outcome for _, outcome, _ in concluded]
         while True:
             try:
-                await self._queue.settle(message, outcomes, await self._report(message, concluded))
+                report, concluded = await self._report(message, concluded)
+                outcomes = [outcome for _, outcome, _ in concluded]
+                await self._queue.settle(message, outcomes, report)
                 break
             except SluiceError as error:
                 log.warning("outcomes of %s cannot be committed yet: %s", message.queue_id, error)
@@ -88,9 +91,22 @@ class Concluder:
         if held:
             self._releases.settled_as_held(held)
 
-    async def _report(self, message: QueuedMessage, concluded: Sequence[Concluded]) -> Report | None:
+    async def _report(
+        self, message: QueuedMessage, concluded: Sequence[Concluded]
+    ) -> tuple[Report | None, Sequence[Concluded]]:
+        """The DSN that is called for, and what is concluded after all."""
         wanted = [one for one in concluded if one[2]]
-        return await self._reporter.report(message, wanted) if wanted else None
+        if not wanted:
+            return None, concluded
+        try:
+            return await self._reporter.report(message, wanted), concluded
+        except SluiceError:
+            raise
+        except Exception as error:
+            # Losing the outcomes of a delivery because of its notice would deliver it again.
+            log.exception("the notice about %s cannot be written", message.queue_id)
+            self._trace.alarm(AlarmKind.INTERNAL, message.queue_id, f"no notice: {type(error).__name__}")
+            return None, [_unreported(*one) for one in concluded]
 
     def without_delivery(self, message: QueuedMessage, one: Routed) -> Concluded:
         """Held, parked, refused or put off by our own decision."""
@@ -109,6 +125,8 @@ class Concluder:
             case Refuse():
                 outcome = self._outcome(message, recipient, Disposition.RETURNED, own_words(route.reply), now)
                 return self._judged(message, recipient, self._judge.refused(message, outcome, one.mailbox, now))
+            case Later() if one.found is None:
+                return self.put_off(message, recipient, route.reply, recipient.lane)
             case Later():
                 _, outcome, action = self.deferral(message, recipient, one.mailbox, route.reply, recipient.lane)
                 since = (recipient.unknown_since or now) if route.unknown else None
@@ -125,10 +143,18 @@ class Concluder:
         """Still queued, now in the row of another lane; no attempt."""
         return recipient, _moved(recipient, lane, self._clock.wall()), ""
 
-    def verdict(self, message: QueuedMessage, one: Routed, verdict: Verdict, lane: str, since: float) -> Concluded:
-        """The outcome of one transmission that began at `since`."""
+    def verdict(
+        self, message: QueuedMessage, one: Routed, verdict: Verdict, lane: str, since: float, *, certain: bool = True
+    ) -> Concluded:
+        """
+        The outcome of one transmission that began at `since`; not `certain`: its mailbox has changed meanwhile, so a
+        failure ends nothing, and the next try is routed anew.
+        """
         now = self._clock.wall()
-        outcome = self._judge.verdict(message, one.recipient, verdict, one.mailbox, lane, since, now)
+        outcome = self._judge.verdict(message, one.recipient, verdict, one.mailbox, lane, since, now, certain=certain)
+        if not certain and outcome.disposition is Disposition.DEFERRED:
+            # The row must not name the lane of a former home: that lane may be paused.
+            return one.recipient, replace(outcome, lane=ROUTE_LANE), ""
         recipient, outcome, action = self._judged(message, one.recipient, outcome, one.mailbox)
         if verdict.relayed and outcome.disposition is Disposition.DELIVERED:
             action = "relayed"
@@ -140,10 +166,9 @@ class Concluder:
         """With the DSN that the outcome calls for, and the alarm for a refusal that was parked."""
         if outcome.disposition is Disposition.RETURNED:
             return recipient, outcome, "failed"
-        if outcome.disposition is Disposition.PARKED:
-            self._trace.alarm(
-                AlarmKind.PROTECTED_REFUSAL, message.queue_id, f"{recipient.address.key}: {outcome.reply}"
-            )
+        if outcome.disposition is Disposition.PARKED and outcome.note != DOUBLE_BOUNCE:
+            key = outcome.mailbox or recipient.address.key
+            self._trace.alarm(AlarmKind.PROTECTED_REFUSAL, key, f"{message.queue_id}: {outcome.reply}")
         late = outcome.at - recipient.clock_start >= self._rules.delay_notice and not recipient.delay_notified
         protected = mailbox is not None and mailbox.protected(outcome.at, self._rules.protect)
         if outcome.disposition is Disposition.DEFERRED and late and not protected and not recipient.draining:
@@ -152,8 +177,18 @@ class Concluder:
 
     def not_now(self, message: QueuedMessage, recipient: QueuedRecipient) -> Concluded:
         """Put off without counting an attempt."""
-        _, outcome, _ = self.deferral(message, recipient, None, _INTERRUPTED, recipient.lane)
+        _, outcome, _ = self.put_off(message, recipient, _INTERRUPTED, recipient.lane)
         return recipient, replace(outcome, counted=False), ""
+
+    def put_off(
+        self, message: QueuedMessage, recipient: QueuedRecipient, reply: Reply, lane: str, *, in_doubt: bool = False
+    ) -> Concluded:
+        """A temporary failure while nothing is known for certain of its mailbox: it never ends anything."""
+        now = self._clock.wall()
+        base = self._outcome(message, recipient, Disposition.DEFERRED, own_words(reply), now)
+        base = replace(base, lane=lane, in_doubt=in_doubt)
+        outcome = self._judge.later(message, recipient, base, None, now, settle=in_doubt, certain=False)
+        return recipient, outcome, ""
 
     def deferral(
         self, message: QueuedMessage, recipient: QueuedRecipient, mailbox: Mailbox | None, reply: Reply, lane: str
@@ -182,6 +217,13 @@ class Concluder:
             since=now,
             delays=(max(0.0, now - message.received_at), 0.0, 0.0, 0.0),
         )
+
+
+def _unreported(recipient: QueuedRecipient, outcome: Outcome, _action: str) -> Concluded:
+    if outcome.disposition is not Disposition.RETURNED:
+        return recipient, replace(outcome, delay_notified=False), ""
+    note = "refused, and the notice to its sender cannot be written"
+    return recipient, replace(outcome, disposition=Disposition.PARKED, note=note), ""
 
 
 def _moved(recipient: QueuedRecipient, lane: str, now: float) -> Outcome:

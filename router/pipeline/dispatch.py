@@ -6,13 +6,14 @@ nothing is sent for a recipient without that registration; it ends when the outc
 the store's settle time. Each outcome is journalled in the transaction that makes it true.
 
 On failure: a recipient without a committed outcome stays in the spool as it was. A commit that fails is repeated
-until it succeeds, with the delivery still registered: forgetting it would deliver twice, or make a barrier lie.
+until it succeeds, with the delivery still registered: forgetting it would deliver twice, or make a barrier lie. For
+the same reason a delivery that is cut off after its final dot stays registered until the process ends.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from router.deliver.claims import Claims
 from router.deliver.inflight import IN_DOUBT, Entry, InFlight
@@ -22,7 +23,7 @@ from router.model.address import Address
 from router.model.envelope import QueuedMessage, QueuedRecipient, Work
 from router.model.parcel import Parcel, ParcelRecipient, Verdict
 from router.model.reply import Reply
-from router.model.route import DispatchFacts, Held, Later
+from router.model.route import MX_PREFIX, DispatchFacts, Held, Later
 from router.pipeline.conclude import Concluded, Concluder, merged
 from router.pipeline.plan import Plan, Routed, make_plan
 from router.pipeline.ports import Rules, Signer, Trace
@@ -35,7 +36,25 @@ log = logging.getLogger(__name__)
 _OVERTAKEN = 8
 """How often changes may overtake the lookups of one dispatch before it waits for its next turn."""
 _ROUNDS = 12
-"""How often one dispatch may begin again (interrupted by holds, split by the next hop) before it is put off."""
+"""How often one dispatch may begin again without getting anywhere before it is put off."""
+_SET_ASIDE = 60.0
+"""Seconds until recipients that could not even be put off are given back: less would spin at what is wrong."""
+_REMEMBERED = 1000
+"""Lanes whose failures are counted; domains that cannot be reached come and go without end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Custody:
+    """
+    Which recipients of a dispatch are still in its hands: not settled, and not handed over to another lane. Whatever
+    goes wrong, only these may be put off; the others are somebody else's by now. `sent` went past a final dot.
+    """
+
+    own: set[int]
+    sent: set[int] = field(default_factory=set)
+
+    def let_go(self, recipients: Iterable[QueuedRecipient]) -> None:
+        self.own.difference_update(r.number for r in recipients)
 
 
 class Dispatcher:
@@ -94,24 +113,43 @@ class Dispatcher:
 
     async def dispatch(self, lane: str, work: Work) -> None:
         """Deliver, keep or give up these claimed recipients; on return each has an outcome or another lane."""
-        message, left = work.message, work.recipients
-        for _ in range(_ROUNDS):
-            if not left:
-                return
-            failures = await self._learn(left)
-            plan, entry = self._decide(lane, message, left, failures)
-            left = await self._carry_out(lane, message, plan, entry)
-        await self._concluder.commit(message, [self._concluder.not_now(message, r) for r in left])
+        custody = Custody({r.number for r in work.recipients})
+        try:
+            await self._dispatch(lane, work, custody)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the mail must stay queued
+            await self._put_off(lane, work, custody, error)
 
     async def failed(self, lane: str, work: Work, error: BaseException) -> None:
-        """An error of ours while dispatching: the recipients are put off, so that one message cannot spin."""
-        log.error("dispatch of %s on %s failed", work.message.queue_id, lane or "(no lane)", exc_info=error)
-        self._trace.alarm(AlarmKind.INTERNAL, work.message.queue_id, f"dispatch failed: {type(error).__name__}")
-        mine = [r for r in work.recipients if r.number in self._claims]
-        reply = reply_for(error)
-        await self._concluder.commit(
-            work.message, [self._concluder.deferral(work.message, r, None, reply, lane) for r in mine]
-        )
+        """An error of ours before these recipients were dispatched."""
+        await self._put_off(lane, work, Custody({r.number for r in work.recipients}), error)
+
+    async def _dispatch(self, lane: str, work: Work, custody: Custody) -> None:
+        message, left, stuck = work.message, work.recipients, 0
+        while left and stuck < _ROUNDS:
+            before = len(left)
+            failures = await self._learn(left)
+            plan, entry = self._decide(lane, message, left, failures)
+            left = await self._carry_out(lane, message, plan, entry, custody)
+            stuck = 0 if len(left) < before else stuck + 1
+        await self._commit(message, [self._concluder.not_now(message, r) for r in left], custody)
+
+    async def _put_off(self, lane: str, work: Work, custody: Custody, error: BaseException) -> None:
+        """An error of ours: what is still in our hands is put off, so that one message cannot spin."""
+        message = work.message
+        log.error("dispatch of %s on %s failed", message.queue_id, lane or "(no lane)", exc_info=error)
+        self._trace.alarm(AlarmKind.INTERNAL, message.queue_id, f"dispatch failed: {type(error).__name__}")
+        reply, mine = reply_for(error), [r for r in work.recipients if r.number in custody.own]
+        concluded = [self._concluder.put_off(message, r, reply, lane, in_doubt=r.number in custody.sent) for r in mine]
+        try:
+            await self._commit(message, concluded, custody)
+        except Exception:
+            log.exception("%s could not be put off and waits in memory", message.queue_id)
+            numbers = tuple(custody.own)
+            asyncio.get_running_loop().call_later(_SET_ASIDE, self._claims.give_back, numbers)
+
+    async def _commit(self, message: QueuedMessage, concluded: Sequence[Concluded], custody: Custody) -> None:
+        await self._concluder.commit(message, concluded)
+        custody.let_go(recipient for recipient, _, _ in concluded)
 
     # -- deciding ---------------------------------------------------------------------------------------------
 
@@ -130,8 +168,6 @@ class Dispatcher:
                 *(self._classifier.classify(address) for address in unknown.values()), return_exceptions=True
             )
             for key, answer in zip(unknown, answers, strict=True):
-                if isinstance(answer, asyncio.CancelledError):
-                    raise answer
                 if isinstance(answer, BaseException):
                     failures[key] = reply_for(answer)
         return failures
@@ -151,7 +187,7 @@ class Dispatcher:
         for one in plan.rest:
             if isinstance(one.route, Held):
                 self._releases.decided_held(one.route.mailbox)
-        if not plan.here:
+        if not plan.here or self._lanes.closed(lane):
             return plan, None
         entry = self._inflight.register(plan.keys, lane, message.queue_id, message.header.message_id, now)
         return plan, entry
@@ -169,19 +205,30 @@ class Dispatcher:
     # -- carrying out -----------------------------------------------------------------------------------------
 
     async def _carry_out(
-        self, lane: str, message: QueuedMessage, plan: Plan, entry: Entry | None
+        self, lane: str, message: QueuedMessage, plan: Plan, entry: Entry | None, custody: Custody
     ) -> tuple[QueuedRecipient, ...]:
         """Do what was decided; the recipients that need another decision at once."""
         in_doubt = False
         again: list[QueuedRecipient] = list(plan.over)
         try:
-            await self._hand_over(message, plan.away)
-            if plan.rest:
-                await self._concluder.commit(message, [self._concluder.without_delivery(message, o) for o in plan.rest])
+            await self._hand_over(message, plan.away, custody)
+            await self._commit(message, [self._concluder.without_delivery(message, o) for o in plan.rest], custody)
             if entry is not None:
-                in_doubt = await self._transmit(lane, message, plan, entry, again)
+                in_doubt = await self._transmit(lane, message, plan, entry, again, custody)
+            elif plan.here:
+                self._leave(lane, plan, custody)
+                again.clear()
         except asyncio.CancelledError:
-            self.interrupted = self.interrupted or (entry is not None and entry.passed)
+            if entry is not None and entry.passed:
+                # The store may have it. What ends with this process is for its successor to call in doubt.
+                self.interrupted = True
+                entry.stage(IN_DOUBT)
+                entry = None
+            raise
+        except Exception:
+            in_doubt = entry is not None and entry.passed
+            if in_doubt:
+                custody.sent.update(one.recipient.number for here in plan.here for one in here.all)
             raise
         finally:
             if entry is not None:
@@ -197,40 +244,69 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         loop.call_later(self._rules.settle(lane), lambda: self._inflight.end(entry, in_doubt=True))
 
-    async def _hand_over(self, message: QueuedMessage, away: Mapping[str, tuple[QueuedRecipient, ...]]) -> None:
+    def _leave(self, lane: str, plan: Plan, custody: Custody) -> None:
+        """The lane was closed while we made up our mind: back to the spool, untouched."""
+        left = [*plan.over, *(one.recipient for here in plan.here for one in here.all)]
+        self._claims.give_back((r.number for r in left), tried=False)
+        custody.let_go(left)
+        self._behind(lane)
+
+    async def _hand_over(
+        self, message: QueuedMessage, away: Mapping[str, tuple[QueuedRecipient, ...]], custody: Custody
+    ) -> None:
         for lane, recipients in away.items():
             released = tuple(replace(r, lane=lane) for r in recipients if r.draining)
             for one in released:
                 if not self._lanes.offer_first(lane, Work(message, (one,))):
                     self._claims.give_back((one.number,), tried=False)
+            custody.let_go(released)
             others = tuple(replace(r, lane=lane) for r in recipients if not r.draining)
             if others and not self._lanes.offer(lane, Work(message, others)):
                 # The row must name the lane, or that lane's feeder would not find it.
-                await self._concluder.commit(message, [self._concluder.moved(r, lane) for r in others])
+                await self._commit(message, [self._concluder.moved(r, lane) for r in others], custody)
                 self._behind(lane)
+            custody.let_go(others)
 
     async def _transmit(
-        self, lane: str, message: QueuedMessage, plan: Plan, entry: Entry, again: list[QueuedRecipient]
+        self,
+        lane: str,
+        message: QueuedMessage,
+        plan: Plan,
+        entry: Entry,
+        again: list[QueuedRecipient],
+        custody: Custody,
     ) -> bool:
         """Send to the recipients of the plan and commit what became of them; whether any is in doubt."""
         since = self._clock.wall()
         try:
             parcel = await self._parcel(lane, message, plan)
+            verdicts = await self._senders(lane).send(parcel, entry)
         except BodyDamaged as error:
+            if entry.passed:
+                raise
             self._trace.alarm(AlarmKind.CORRUPT_BODY, message.queue_id, error.private)
             broken = [one.recipient for here in plan.here for one in here.all]
-            await self._concluder.commit(message, [self._concluder.quarantined(message, r, error) for r in broken])
+            await self._commit(message, [self._concluder.quarantined(message, r, error) for r in broken], custody)
             return False
-        verdicts = await self._senders(lane).send(parcel, entry)
         self._note_reachability(lane, verdicts)
         concluded: list[Concluded] = []
         for here, verdict in zip(plan.here, verdicts, strict=True):
             if verdict.no_attempt or verdict.split:
                 again.extend(one.recipient for one in here.all)
                 continue
-            concluded.extend(self._concluder.verdict(message, one, verdict, lane, since) for one in here.all)
-        await self._concluder.commit(message, merged(concluded, plan))
+            concluded.extend(
+                self._concluder.verdict(message, one, verdict, lane, since, certain=self._certain(one, verdict))
+                for one in here.all
+            )
+        await self._commit(message, merged(concluded, plan), custody)
         return any(verdict.in_doubt for verdict in verdicts)
+
+    def _certain(self, one: Routed, verdict: Verdict) -> bool:
+        """Whether the state by which a failure is judged is still that of its mailbox (it may be on hold by now)."""
+        if verdict.reply.positive or one.mailbox is None:
+            return True
+        found = self._classifier.known(one.recipient.address)
+        return found is not None and found.mailbox == one.mailbox
 
     async def _parcel(self, lane: str, message: QueuedMessage, plan: Plan) -> Parcel:
         prefix = self._signer.received_field(message, lane, [(here.routed.key, here.wire) for here in plan.here])
@@ -264,13 +340,21 @@ class Dispatcher:
         )
 
     def _note_reachability(self, lane: str, verdicts: Sequence[Verdict]) -> None:
-        if not any(verdict.unreachable for verdict in verdicts):
-            if self._unreachable.pop(lane, None):
+        tried = [verdict for verdict in verdicts if not verdict.no_attempt]
+        if not any(verdict.unreachable for verdict in tried):
+            if tried and lane in self._unreachable:
+                del self._unreachable[lane]
                 self._trace.clear(AlarmKind.STORE_DOWN, lane)
             return
+        if self._lanes.rests(lane):
+            return  # one of several that were under way together when the next hop went away: one failure
+        if len(self._unreachable) >= _REMEMBERED and lane not in self._unreachable:
+            self._unreachable.pop(next(iter(self._unreachable)))
         failures = self._unreachable[lane] = self._unreachable.get(lane, 0) + 1
         self._lanes.rest(lane, self._rules.rest(failures))
-        self._trace.alarm(AlarmKind.STORE_DOWN, lane, str(verdicts[0].reply))
+        if not lane.startswith(MX_PREFIX):
+            # A domain outside that cannot be reached is nothing for the operators of this site.
+            self._trace.alarm(AlarmKind.STORE_DOWN, lane, str(tried[0].reply))
 
 
 def _orcpt(recipient: QueuedRecipient, wire: str) -> str:

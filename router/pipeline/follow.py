@@ -15,6 +15,8 @@ from router.deliver.lanes import Lanes
 from router.model.change import Blocking, ChangeKind, ChangeSet
 from router.pipeline.releases import Releases
 
+_RECONFIGURING = frozenset({ChangeKind.CONFIGURATION, ChangeKind.RESYNC})
+
 
 class Forgetful(Protocol):
     """The classifier's cache."""
@@ -50,9 +52,14 @@ class Following:
             else:
                 self._releases.hold_applied(mailbox)
                 rows.extend(self._inflight.hold(mailbox, hold))
-        if free:
+        if any(change.kind is ChangeKind.RESYNC for change in changes.changes):
+            self._releases.resynchronised(
+                (mailbox for mailbox, hold in changes.holds.items() if hold is not None), reroute=bool(changes.paused)
+            )
+        elif free:
             self._releases.changed(free)
         self._lanes.pause(changes.paused)
-        if any(change.kind is ChangeKind.CONFIGURATION for change in changes.changes):
+        # A resynchronisation hides the changes that it stands for: another configuration may be among them.
+        if any(change.kind in _RECONFIGURING for change in changes.changes):
             self._configured()
         return rows

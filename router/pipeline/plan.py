@@ -8,7 +8,7 @@ On failure: nothing here fails.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from router.model.envelope import QueuedRecipient
 from router.model.mailbox import Mailbox
@@ -77,7 +77,7 @@ def make_plan(lane: str, routed: Sequence[Routed], most: int) -> Plan:
         if not isinstance(one.route, Deliver):
             rest.append(one)
         elif one.route.lane != lane:
-            away.setdefault(one.route.lane, []).append(one.recipient)
+            away.setdefault(one.route.lane, []).append(_named(one))
         elif one.route.wire in here:
             here[one.route.wire].append(one)
         elif len(here) < most:
@@ -90,3 +90,11 @@ def make_plan(lane: str, routed: Sequence[Routed], most: int) -> Plan:
         tuple(rest),
         tuple(over),
     )
+
+
+def _named(one: Routed) -> QueuedRecipient:
+    """With the mailbox that was found: by that its row is found when the mailbox moves or is released."""
+    mailbox = one.mailbox
+    if mailbox is None or mailbox.key == one.recipient.mailbox:
+        return one.recipient
+    return replace(one.recipient, mailbox=mailbox.key)

@@ -15,11 +15,13 @@ from router.errors import LookupFailed
 from router.model.address import Address
 from router.model.envelope import Envelope, HeaderFacts, NewRecipient, RecipientState, Work
 from router.model.reply import Reply
-from router.model.route import Deliver, Held, Kind, Later, Park, Refuse
+from router.model.route import Classification, Deliver, Held, Kind, Later, Park, Refuse
 from router.pipeline.ports import Trace
 from router.pipeline.releases import Releases
 from router.ports import BodyWriter, Classifier, Clock, Intake, Router
 
+_OVERTAKEN = 8
+"""How often changes may overtake the lookup for one RCPT before it is answered 4xx."""
 RELAY_DENIED = Reply(554, "5.7.1", "Relay access denied")
 
 
@@ -71,7 +73,7 @@ class Receiver:
 
     async def recipient(self, envelope: Envelope, address: Address) -> Reply | NewRecipient:
         """The reply that refuses one RCPT, or the recipient to be spooled. Raises `SluiceError` (temporary)."""
-        found = self._classifier.known(address) or await self._classifier.classify(address)
+        found = await self._present(address)
         if found.kind is Kind.FOREIGN and not envelope.client.trusted:
             return RELAY_DENIED
         route = self._router.at_reception(found, self._clock.wall())
@@ -88,6 +90,18 @@ class Receiver:
                 return LookupFailed.reply
             case Refuse() | Later():
                 return route.reply
+
+    async def _present(self, address: Address) -> Classification:
+        """
+        The answer of this moment: between the lookup and the return to us a change may have been applied. An answer
+        from before it could say hold after the hold has ended, and nobody would end it once more.
+        """
+        for _ in range(_OVERTAKEN):
+            found = self._classifier.known(address)
+            if found is not None:
+                return found
+            await self._classifier.classify(address)
+        raise LookupFailed("changes overtook the lookup again and again")
 
     async def message(
         self,

@@ -35,6 +35,8 @@ class AlarmKind(StrEnum):
     MEMBER_SILENT = "member-silent"
     CONFIGURATION = "configuration"
     INTERNAL = "internal"
+    TLS_FALLBACK = "tls-fallback"
+    HOST_NOT_FOUND = "host-not-found"
 
     @property
     def remedy(self) -> str:
@@ -76,6 +78,9 @@ _REMEDIES = {
     AlarmKind.WORKER_CRASHING: "A worker ends again and again at the same spool and runs in single steps: look at the "
     "message named.",
     AlarmKind.MEMBER_SILENT: "A worker does not acknowledge changes: commands wait for it. It is being ended.",
+    AlarmKind.TLS_FALLBACK: "A host failed the TLS handshake and gets mail in plaintext for ten minutes: mend its "
+    "certificate, or set `tls: require` for the store.",
+    AlarmKind.HOST_NOT_FOUND: "A host of the configuration has no address: correct its name, or the DNS. Mail waits.",
     AlarmKind.INTERNAL: "An error of Sluice itself put a message off: report it with the log lines of that message.",
     AlarmKind.CONFIGURATION: "The configuration on disk was refused and the former one stays in force: run "
     "`sluice check`.",

@@ -2,7 +2,8 @@
 
 import asyncio
 import smtplib
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from support.site import Site, StoreAt
 from router.ledger.stores import RecordingStore
 
 Submit = Callable[..., dict[str, tuple[int, bytes]]]
+Until = Callable[..., Awaitable[None]]
 
 
 def submit(site: Site, *recipients: str, tag: str = "t1", sender: str = "sender@outside.example") -> dict[str, str]:
@@ -53,3 +55,16 @@ def make_site(tmp_path: Path, stores: dict[str, RecordingStore]) -> Callable[...
         return Site(tmp_path, at, users=users, **keys)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def until() -> Until:
+    """`await until(predicate, what)`: ask, in a thread, again and again until it is true; an error after a minute."""
+
+    async def wait(predicate: Callable[[], object], what: str, patience: float = 60.0) -> None:
+        end = time.monotonic() + patience
+        while not await asyncio.to_thread(predicate):
+            assert time.monotonic() < end, f"in {patience:.0f} seconds it did not happen that {what}"
+            await asyncio.sleep(0.02)
+
+    return wait

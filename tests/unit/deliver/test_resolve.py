@@ -168,7 +168,7 @@ async def test_inv_42_an_mx_in_private_space_is_never_used(address: str, zone: A
     _, names = await zone({("x.org", "MX"): ["10 m.x.org."], ("m.x.org", "A"): [address]})
     alarms = Alarms()
     assert await refusal("x.org", names, alarms) == (451, "4.4.6")
-    assert alarms.kinds == ["mx-misdirected"]
+    assert alarms.kinds == ["next-hop-is-us"]
     assert await hosts_of("x.org", names, allow_private=True) == [("m.x.org", address)]
 
 
@@ -182,7 +182,7 @@ async def test_inv_42_an_mx_that_leads_to_us(host: str, address: str, zone: Any)
     _, names = await zone({("x.org", "MX"): [f"10 {host}."], (host, "A"): [address]})
     alarms = Alarms()
     assert await refusal("x.org", names, alarms) == (451, "4.4.6")
-    assert alarms.kinds == ["mx-misdirected"]
+    assert alarms.kinds == ["next-hop-is-us"]
 
 
 async def test_only_exchangers_better_than_ourselves_are_used(zone: Any) -> None:

@@ -194,7 +194,7 @@ async def test_inv_42_a_host_with_our_own_name_is_a_loop(
     sender = make_sender(hop, alarm=lambda *words: alarms.append(words))
     (verdict,) = await sender.send(make_parcel(), permit())
     assert (verdict.reply.code, verdict.reply.enhanced) == (451, "4.4.6")
-    assert [kind for kind, _, _ in alarms] == ["loop"]
+    assert [kind for kind, _, _ in alarms] == ["next-hop-is-us"]
     assert not any(c.startswith(b"MAIL") for c in hop.commands)
 
 

@@ -207,7 +207,7 @@ async def test_store_refusal_for_a_protected_mailbox_is_parked_not_returned(worl
         await plane.settle()
         assert [row.recipient.state.value for row in plane.spool.rows.values()] == ["parked"]
         assert plane.spool.reports == []
-        assert [kind for kind, _, _ in plane.notes.alarms] == ["refused"]
+        assert [kind for kind, _, _ in plane.notes.alarms] == ["protected-refusal"]
 
 
 async def test_refusal_in_steady_state_is_returned_once_and_never_for_the_null_sender(world: World) -> None:
@@ -227,7 +227,7 @@ async def test_resting_lane_keeps_released_mail_in_order(world: World) -> None:
             await plane.send("alice@example.edu")
         plane.senders["new"].refuse_connection = True
         plane.release("alice@example.edu", home="new")
-        await plane.settle(lambda: any(kind == "unreachable" for kind, _, _ in plane.notes.alarms))
+        await plane.settle(lambda: any(kind == "store-down" for kind, _, _ in plane.notes.alarms))
         plane.senders["new"].refuse_connection = False
         plane.advance(11.0)
         await plane.settle(lambda: len(plane.arrivals) >= 4)
