@@ -11,7 +11,7 @@ from router.model.address import Address
 from router.model.envelope import Envelope, HeaderFacts, NewRecipient, QueuedMessage, Work
 from router.model.mailbox import Found
 from router.model.outcome import JournalRow, Outcome
-from router.model.parcel import Parcel, Report, Verdict
+from router.model.parcel import Parcel, Report, Settled, Verdict
 from router.model.reply import Reply
 from router.model.route import Classification, DispatchFacts, Route
 
@@ -77,7 +77,9 @@ class Queue(Protocol):
     async def held_mailboxes(self) -> list[str]:
         """Mailboxes with held recipients (at start, to compare with the open holds)."""
 
-    async def settle(self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None = None) -> None:
+    async def settle(
+        self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None = None
+    ) -> Settled:
         """
         Commit outcomes and their journal rows in one transaction, batched at most 5 ms; a report (DSN) of the same
         message is queued in that transaction. Idempotent per closed recipient: one that is gone already is skipped.

@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from router.control import members
+from router.control.alarm_box import AlarmBox
 from router.control.database import ControlDatabase
 from router.control.lookups import DatabaseLookups
 from router.control.members import Member
@@ -66,6 +67,8 @@ class Follower:
         self._lookups = DatabaseLookups(database)
         self._reported: set[int] = set()
         self._tail: Tail | None = None
+        self._early = AlarmBox()
+        """Alarms from before the join was complete: that the database was restored is found while joining."""
         self._thread: threading.Thread | None = None
         self._incarnation = ""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,6 +95,7 @@ class Follower:
             go.set()
             raise
         self._tail = tail
+        tail.alarms.give_back(self._early.take())
         go.set()
         return snapshot
 
@@ -110,13 +114,15 @@ class Follower:
 
     def raise_alarm(self, kind: str, key: str, text: str) -> None:
         """Raise an alarm; written within a second or so, counted when it comes again."""
-        if self._tail is not None:
-            self._tail.alarms.put(kind, key, text)
+        self._alarms.put(kind, key, text)
 
     def clear_alarm(self, kind: str, key: str) -> None:
         """Clear an alarm."""
-        if self._tail is not None:
-            self._tail.alarms.clear(kind, key)
+        self._alarms.clear(kind, key)
+
+    @property
+    def _alarms(self) -> AlarmBox:
+        return self._early if self._tail is None else self._tail.alarms
 
     async def reconfigure(self, fingerprint: str) -> None:
         """The worker runs another configuration from now on. Raises `ControlUnavailable`."""

@@ -1,29 +1,38 @@
 """
 Closes alarms whose reason is gone, so that an open alarm always means that somebody should look.
 
-Guarantees: an alarm about a message is closed when none of its recipients is parked or quarantined any more; one about
-something that is noticed again and again while it lasts is closed after `SILENCE` without a repetition. All others are
-closed by whoever raised them.
+Guarantees: an alarm about a message or a mailbox is closed when no spool of this node has a recipient of it parked or
+quarantined any more; one about something that is noticed again and again while it lasts is closed after `SILENCE`
+without a repetition. All others are closed by whoever raised them.
 
 On failure: `SluiceError`; tried again at the next look.
 """
 
 import asyncio
+import logging
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from router.control import alarms
 from router.control.alarms import Alarm
 from router.control.database import ControlDatabase
+from router.errors import SluiceError
 from router.report.alarms import AlarmKind
-from router.spool.desk import Desk
 from router.spool.finding import QueueFilter
-from router.spool.numbering import parse_queue_id
+from router.spool.offline import view
 
 SILENCE = 3600.0
 """Seconds."""
 
-_OF_MESSAGES = frozenset({AlarmKind.LOOP, AlarmKind.PROTECTED_REFUSAL, AlarmKind.CORRUPT_BODY, AlarmKind.CORRUPT_ROW})
+PERIOD = 20.0
+
+log = logging.getLogger("sluice.worker")
+
+_OF_MESSAGES = frozenset({AlarmKind.LOOP, AlarmKind.CORRUPT_BODY, AlarmKind.CORRUPT_ROW})
+_OF_MAILBOXES = frozenset({AlarmKind.PROTECTED_REFUSAL, AlarmKind.UNFIT})
 _REPEATED = frozenset(
     {
         AlarmKind.INTERNAL,
@@ -38,39 +47,50 @@ _REPEATED = frozenset(
         AlarmKind.WORKER_CRASHING,
     }
 )
-_SET_ASIDE = ("parked", "quarantined")
 
 
 class AlarmKeeper:
-    """Looks at the alarms of one spool, and at those that belong to nobody."""
+    """Looks at the open alarms; `spools` is the directory of this node's spools. Blocking work runs in threads."""
 
-    def __init__(self, database: ControlDatabase, desk: Desk, spool: int) -> None:
+    def __init__(self, database: ControlDatabase, spools: Path, wall: Callable[[], float] = time.time) -> None:
         self._database = database
-        self._desk = desk
-        self._spool = spool
+        self._spools = spools
+        self._wall = wall
 
-    async def look(self) -> int:
-        """Close what can be closed; how many. Raises `SluiceError`."""
-        found = await asyncio.to_thread(self._database.run_read, alarms.open_alarms)
-        over = [one for one in found if await self._is_over(one, time.time())]
+    async def keep(self) -> None:
+        """Look now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(PERIOD)
+            try:
+                await asyncio.to_thread(self.look)
+            except (SluiceError, OSError) as error:
+                log.warning("alarms cannot be looked at: %s", error)
+
+    def look(self) -> int:
+        """Close what can be closed; how many. Blocks. Raises `SluiceError`."""
+        found = self._database.run_read(alarms.open_alarms)
+        over = [one for one in found if self._is_over(one)]
         for one in over:
-            work = partial(alarms.clear_alarm, kind=one.kind, key=one.key, now=time.time())
-            await asyncio.to_thread(self._database.run_write, work)
+            self._database.run_write(partial(alarms.clear_alarm, kind=one.kind, key=one.key, now=self._wall()))
         return len(over)
 
-    async def _is_over(self, one: Alarm, now: float) -> bool:
+    def _is_over(self, one: Alarm) -> bool:
+        silent = self._wall() - one.last
         if one.kind in _REPEATED:
-            return now - one.last > SILENCE
-        if one.kind not in _OF_MESSAGES or not self._mine(one.key):
-            return False
-        for state in _SET_ASIDE:
-            if await self._desk.find(QueueFilter(queue_id=one.key, state=state, limit=1)):
-                return False
+            return silent > SILENCE
         # The alarm is raised before the recipient is parked: give the commit its time.
-        return now - one.last > 5.0
-
-    def _mine(self, key: str) -> bool:
-        try:
-            return parse_queue_id(key)[0] == self._spool
-        except ValueError:
+        if silent < PERIOD:
             return False
+        if one.kind in _OF_MESSAGES:
+            return not self._set_aside(QueueFilter(queue_id=one.key, limit=1))
+        if one.kind in _OF_MAILBOXES:
+            return not self._set_aside(QueueFilter(mailbox=one.key, limit=1))
+        return False
+
+    def _set_aside(self, wanted: QueueFilter) -> bool:
+        """Whether any spool has such a recipient parked or quarantined."""
+        for directory in sorted(path for path in self._spools.iterdir() if path.name.isdigit()):
+            with view(directory) as spool:
+                if any(spool.find(replace(wanted, state=state)) for state in ("parked", "quarantined")):
+                    return True
+        return False

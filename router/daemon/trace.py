@@ -36,6 +36,9 @@ class WorkerTrace:
         if outcome.counted or outcome.disposition is not Disposition.DEFERRED:
             self._observer.outcome(message, recipient, outcome)
 
+    def removed(self, message: QueuedMessage) -> None:
+        self._observer.removed(message)
+
     def alarm(self, kind: str, key: str, text: str) -> None:
         self._raise(kind, key, text)
         now = time.monotonic()

@@ -194,6 +194,7 @@ class Wiring:
             self._settings.safety.protect,
             lambda attempts, now: schedule.next_due(attempts, now, random.random()),  # noqa: S311 - jitter
             self._settle,
+            self._settings.stores.__contains__,
         )
 
     def _rules(self) -> Rules:

@@ -28,6 +28,7 @@ from router.control.database import ControlDatabase
 from router.control.follower import Follower
 from router.control.requests import Request
 from router.control.spools import Standing, check_spool
+from router.daemon.alarm_keeper import AlarmKeeper
 from router.daemon.clock import SystemClock
 from router.daemon.front import Front
 from router.daemon.requests import RequestDesk
@@ -164,6 +165,7 @@ class Worker:
         plane.lanes.start()
         await plane.releases.begin()
         plane.feeder.start()
+        self._spawn(AlarmKeeper(self._database, self._spool.directory.parent).keep())
         # The file may have changed since what it says was published: then this member keeps holds from becoming quiet.
         self._spawn(self._reload())
         if self._options.listen:

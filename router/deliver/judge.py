@@ -19,6 +19,7 @@ from router.model.reply import HopReply, Reply
 from router.settings.schema import Retry
 
 DOUBLE_BOUNCE = "undeliverable, and its sender is the null sender: nobody can be told"
+UNFIT = "its store does not take such a message"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Judge:
     protect: float
     next_due: Callable[[int, float], float]
     settle: Callable[[str], float]
+    is_store: Callable[[str], bool] = bool
+    """Whether a lane is a store of ours: what one of those is not able to take (size, 8-bit) is no sender's fault."""
 
     def verdict(
         self,
@@ -60,6 +63,8 @@ class Judge:
         )
         if verdict.reply.positive:
             return base
+        if verdict.reply.permanent and not verdict.reply.said_by_hop and self.is_store(lane):
+            return _with(base, Disposition.PARKED, note=UNFIT)
         if verdict.reply.permanent and certain:
             return self.refused(message, base, mailbox, now)
         return self.later(message, recipient, base, mailbox, now, settle=verdict.in_doubt, certain=certain)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from router.model.envelope import Envelope, NewRecipient
+from router.model.envelope import Envelope, NewRecipient, Work
 from router.model.reply import HopReply
 
 
@@ -69,3 +69,13 @@ class Report:
     envelope: Envelope
     recipient: NewRecipient
     content: bytes
+    message_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a commit of outcomes did beside them: whether the message is gone, and the report that was queued."""
+
+    applied: int
+    removed: bool = False
+    report: Work | None = None

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from router.deliver.claims import Claims
-from router.deliver.judge import DOUBLE_BOUNCE, Judge, own_words
+from router.deliver.judge import DOUBLE_BOUNCE, UNFIT, Judge, own_words
 from router.deliver.lanes import ROUTE_LANE
 from router.errors import BodyDamaged, SluiceError
 from router.model.envelope import QueuedMessage, QueuedRecipient
@@ -78,7 +78,7 @@ class Concluder:
             try:
                 report, concluded = await self._report(message, concluded)
                 outcomes = [outcome for _, outcome, _ in concluded]
-                await self._queue.settle(message, outcomes, report)
+                settled = await self._queue.settle(message, outcomes, report)
                 break
             except SluiceError as error:
                 log.warning("outcomes of %s cannot be committed yet: %s", message.queue_id, error)
@@ -86,6 +86,10 @@ class Concluder:
                 await asyncio.sleep(_COMMIT_RETRY)
         for recipient, outcome, _ in concluded:
             self._trace.outcome(message, recipient, outcome)
+        if settled.removed:
+            self._trace.removed(message)
+        if settled.report is not None:
+            self._trace.received(settled.report.message, settled.report.recipients)
         self._claims.give_back([outcome.recipient for outcome in outcomes])
         held = [outcome.mailbox for outcome in outcomes if outcome.disposition is Disposition.HELD]
         if held:
@@ -168,7 +172,8 @@ class Concluder:
             return recipient, outcome, "failed"
         if outcome.disposition is Disposition.PARKED and outcome.note != DOUBLE_BOUNCE:
             key = outcome.mailbox or recipient.address.key
-            self._trace.alarm(AlarmKind.PROTECTED_REFUSAL, key, f"{message.queue_id}: {outcome.reply}")
+            kind = AlarmKind.UNFIT if outcome.note == UNFIT else AlarmKind.PROTECTED_REFUSAL
+            self._trace.alarm(kind, key, f"{message.queue_id}: {outcome.reply}")
         late = outcome.at - recipient.clock_start >= self._rules.delay_notice and not recipient.delay_notified
         protected = mailbox is not None and mailbox.protected(outcome.at, self._rules.protect)
         if outcome.disposition is Disposition.DEFERRED and late and not protected and not recipient.draining:

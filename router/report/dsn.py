@@ -59,7 +59,7 @@ def report_for(message: QueuedMessage, items: Sequence[Told], head: bytes, origi
     content = notice(message, told, head, origin, now)
     own = Client(address="", helo=host_name(origin.hostname), protocol="local", trusted=True)
     envelope = Envelope(sender="", client=own, body="" if content.isascii() else "8BITMIME", smtputf8=not sender.ascii)
-    return Report(envelope, NewRecipient(sender), content)
+    return Report(envelope, NewRecipient(sender), content, message_id(message, told[0].notice, origin, now))
 
 
 def notice(message: QueuedMessage, told: tuple[Told, ...], head: bytes, origin: Origin, now: float) -> bytes:
@@ -85,6 +85,11 @@ def notice(message: QueuedMessage, told: tuple[Told, ...], head: bytes, origin: 
     return opening + preamble + body + separator + b"--\r\n"
 
 
+def message_id(message: QueuedMessage, kind: Notice, origin: Origin, now: float) -> str:
+    """Of the notice about `message`, with its brackets."""
+    return f"<{message.queue_id}.{kind.value}.{int(now)}@{host_name(origin.hostname)}>"
+
+
 def _header(
     message: QueuedMessage, told: tuple[Told, ...], origin: Origin, now: float, boundary: str
 ) -> tuple[str, ...]:
@@ -97,7 +102,7 @@ def _header(
         f"From: Mail Delivery System <MAILER-DAEMON@{host}>",
         f"To: {to}",
         f"Subject: {SUBJECTS[kind]}",
-        f"Message-ID: <{message.queue_id}.{kind.value}.{int(now)}@{host}>",
+        f"Message-ID: {message_id(message, kind, origin, now)}",
         *((f"In-Reply-To: {answers.group()}",) if answers else ()),
         "Auto-Submitted: auto-replied",
         "MIME-Version: 1.0",

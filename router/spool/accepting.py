@@ -176,7 +176,7 @@ def accept_report(batch: Batch, spool: int, report: Report, at: float) -> Work:
         envelope=report.envelope,
         recipients=(report.recipient,),
         body=StoredBody(len(report.content), report.content),
-        header=HeaderFacts(auto_submitted=True),
+        header=HeaderFacts(message_id=report.message_id, auto_submitted=True),
         received_at=at,
         own=True,
     ).apply(batch)

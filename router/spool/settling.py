@@ -25,9 +25,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from router.model.envelope import QueuedMessage
+from router.model.envelope import QueuedMessage, Work
 from router.model.outcome import Disposition, JournalRow, Outcome
-from router.model.parcel import Report
+from router.model.parcel import Report, Settled
 from router.spool import records
 from router.spool.accepting import accept_report, forget_message
 from router.spool.batch import Batch
@@ -50,8 +50,8 @@ class Settle:
     lazy: bool = True
     essential: bool = True
 
-    def apply(self, batch: Batch) -> int:
-        """How many outcomes found their recipient."""
+    def apply(self, batch: Batch) -> Settled:
+        """Apply; `applied` counts the outcomes that found their recipient."""
         applied = closed = 0
         for outcome in self.outcomes:
             if message_of(outcome.recipient) != self.message.number:
@@ -62,12 +62,12 @@ class Settle:
             else:
                 done = _keep(batch, self.message, outcome)
             applied += done
-        if closed:
-            drop_if_done(batch, self.message.number, self.outcomes[0].at)
+        removed = bool(closed) and drop_if_done(batch, self.message.number, self.outcomes[0].at)
+        queued: Work | None = None
         if self.report is not None and applied:
-            accept_report(batch, self.spool, self.report, self.outcomes[0].at)
+            queued = accept_report(batch, self.spool, self.report, self.outcomes[0].at)
         batch.pages += applied
-        return applied
+        return Settled(applied, removed, queued)
 
 
 def close_recipient(batch: Batch, message: QueuedMessage, outcome: Outcome) -> bool:
@@ -87,19 +87,20 @@ def close_recipient(batch: Batch, message: QueuedMessage, outcome: Outcome) -> b
     return True
 
 
-def drop_if_done(batch: Batch, number: int, now: float) -> None:
-    """Delete a message without recipients, unless its body is to be kept for some time."""
+def drop_if_done(batch: Batch, number: int, now: float) -> bool:
+    """Delete a message without recipients, unless its body is to be kept for some time; whether none are left."""
     left = batch.connection.execute(
         "SELECT 1 FROM recipients WHERE id BETWEEN ? AND ? LIMIT 1", recipient_range(number)
     ).fetchone()
     if left is not None:
-        return
+        return False
     row = batch.connection.execute(
         "DELETE FROM messages WHERE id = ? AND (keep_until IS NULL OR keep_until <= ?) RETURNING body_file, size",
         (number, now),
     ).fetchone()
     if row is not None:
         forget_message(batch, row[0], row[1])
+    return True
 
 
 def _keep(batch: Batch, message: QueuedMessage, outcome: Outcome) -> bool:

@@ -20,7 +20,7 @@ from typing import Self, TypeVar
 from router.errors import SluiceError, SpoolFull
 from router.model.envelope import Envelope, HeaderFacts, NewRecipient, QueuedMessage, Work
 from router.model.outcome import Disposition, Outcome
-from router.model.parcel import Report
+from router.model.parcel import Report, Settled
 from router.model.reply import Reply
 from router.ports import BodyWriter
 from router.spool import reader as queries
@@ -198,9 +198,11 @@ class Spool:
         """Mailboxes with queued recipients: in doubt after an unclean end (barrier rule 8)."""
         return await self._read(queries.queued_mailboxes)
 
-    async def settle(self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None = None) -> None:
+    async def settle(
+        self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None = None
+    ) -> Settled:
         """See `Queue.settle`, and `router.spool.settling` for the rules."""
-        await self._writer.submit(Settle(self.number, message, outcomes, report))
+        return await self._writer.submit(Settle(self.number, message, outcomes, report))
 
     async def release(self, mailboxes: Sequence[str], now: float) -> int:
         """See `Queue.release`. Done in chunks: interrupted, it is simply done again."""

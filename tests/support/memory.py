@@ -23,7 +23,7 @@ from router.model.envelope import (
 )
 from router.model.mailbox import Hold, Mailbox
 from router.model.outcome import Disposition, Outcome
-from router.model.parcel import Parcel, Report, Verdict
+from router.model.parcel import Parcel, Report, Settled, Verdict
 from router.model.reply import HopReply, Reply
 from router.model.route import Classification, Kind
 from router.ports import BodyWriter, Gate
@@ -177,13 +177,16 @@ class MemorySpool:
         await asyncio.sleep(0)
         return sorted({r.recipient.mailbox for r in self.rows.values() if r.recipient.mailbox})
 
-    async def settle(self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None = None) -> None:
+    async def settle(
+        self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None = None
+    ) -> Settled:
         await asyncio.sleep(0)
         for outcome in outcomes:
             self._settle_one(outcome)
         if report is not None:
             self.reports.append(report)
         await asyncio.sleep(0)
+        return Settled(len(outcomes))
 
     def _settle_one(self, outcome: Outcome) -> None:
         row = self.rows.get(outcome.recipient)
@@ -445,6 +448,9 @@ class Notes:
 
     def outcome(self, message: QueuedMessage, recipient: QueuedRecipient, outcome: Outcome) -> None:
         self.outcomes.append((recipient.address.key, outcome))
+
+    def removed(self, message: QueuedMessage) -> None:
+        return None
 
     def alarm(self, kind: str, key: str, text: str) -> None:
         self.alarms.append((kind, key, text))

@@ -71,7 +71,9 @@ class Plane:
 
     def _build(self, limit: int) -> None:
         clock, retry = self.clock, Retry()
-        judge = Judge(retry, PROTECT, lambda attempts, now: now + 240.0 * attempts, self._settle)
+        judge = Judge(
+            retry, PROTECT, lambda attempts, now: now + 240.0 * attempts, self._settle, self.senders.__contains__
+        )
         rules = Rules(lambda _lane: 100, self._settle, lambda _n: 10.0, retry.delay_notice, PROTECT)
         self.concluder = Concluder(self.spool, judge, rules, PlainReporter(), self.notes, clock, self.claims)
         self.dispatcher = Dispatcher(

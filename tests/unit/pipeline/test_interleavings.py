@@ -64,10 +64,10 @@ async def test_a_hold_is_not_quiet_while_the_outcome_is_being_committed(world: W
         committing, go = asyncio.Event(), asyncio.Event()
         settle = plane.spool.settle
 
-        async def slow_settle(*args: object, **kwargs: object) -> None:
+        async def slow_settle(*args: object, **kwargs: object) -> object:
             committing.set()
             await go.wait()
-            await settle(*args, **kwargs)  # type: ignore[arg-type]
+            return await settle(*args, **kwargs)  # type: ignore[arg-type]
 
         plane.spool.settle = slow_settle  # type: ignore[method-assign]
         await plane.send("alice@example.edu")
@@ -232,3 +232,14 @@ async def test_resting_lane_keeps_released_mail_in_order(world: World) -> None:
         plane.advance(11.0)
         await plane.settle(lambda: len(plane.arrivals) >= 4)
         assert [arrival.queue_id for arrival in plane.arrivals] == ["Q2", "Q3", "Q4", "Q5"]
+
+
+async def test_what_a_store_is_not_able_to_take_is_parked_and_nobody_is_blamed(world: World) -> None:
+    async with Plane(world) as plane:
+        reply = HopReply(552, "5.3.4", "too large for the store", said_by_hop=False)
+        plane.senders["old"].answer = lambda _wire: reply
+        await plane.send("alice@example.edu")
+        await plane.settle()
+        assert [row.recipient.state.value for row in plane.spool.rows.values()] == ["parked"]
+        assert plane.spool.reports == []
+        assert [kind for kind, _, _ in plane.notes.alarms] == ["store-unfit"]
