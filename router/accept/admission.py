@@ -21,12 +21,18 @@ class Admission:
     """The door. Every successful `enter` is paired with one `leave`."""
 
     def __init__(self, limits: Limits, workers: int = 1) -> None:
+        self._workers = workers
+        self._total = 0
+        self._clients: dict[str, int] = {}
+        self.relimit(limits)
+
+    def relimit(self, limits: Limits) -> None:
+        """Other limits from now on; who is in stays in and is counted."""
+        workers = self._workers
         self._limit = max(1, -(-limits.connections // workers))
         self._reserve = max(10, self._limit // 10)
         self._per_client = max(1, -(-limits.connections_per_client // workers))
         self._command_timeout = limits.command_timeout
-        self._total = 0
-        self._clients: dict[str, int] = {}
 
     @property
     def total(self) -> int:

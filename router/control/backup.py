@@ -9,6 +9,7 @@ On failure: `ControlUnavailable`; no file is left under the name.
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 from router.control import sqlite
@@ -17,6 +18,12 @@ from router.errors import ControlUnavailable
 
 _PAGES = 200
 """Pages copied while the source is locked for reading: some milliseconds."""
+_PATIENCE = 10.0
+"""Seconds. SQLite begins the copy again whenever somebody commits; after this time it is made in one go."""
+
+
+class _TooManyChanges(Exception):
+    """The copy was begun again too often."""
 
 
 def backup(database: ControlDatabase, target: Path) -> int:
@@ -42,10 +49,24 @@ def _copy(source: Path, target: Path) -> None:
     origin = sqlite.connect(source)
     copy = sqlite3.connect(target, isolation_level=None)
     try:
-        origin.backup(copy, pages=_PAGES, sleep=0.005)
+        _copy_beside_writers(origin, copy)
         verdict = copy.execute("PRAGMA quick_check").fetchone()[0]
         if verdict != "ok":
             raise ControlUnavailable(f"the copy is damaged: {verdict}")
     finally:
         copy.close()
         origin.close()
+
+
+def _copy_beside_writers(origin: sqlite3.Connection, copy: sqlite3.Connection) -> None:
+    """In small steps that let writers in between, or else at once: some tenths of a second in which none commits."""
+    end = time.monotonic() + _PATIENCE
+
+    def look(_status: int, remaining: int, _total: int) -> None:
+        if remaining and time.monotonic() >= end:
+            raise _TooManyChanges
+
+    try:
+        origin.backup(copy, pages=_PAGES, progress=look, sleep=0.005)
+    except _TooManyChanges:
+        origin.backup(copy, sleep=0.005)

@@ -46,6 +46,7 @@ class ControlDatabase:
         self._engine = engine
         self.path = path
         """The SQLite file; None on PostgreSQL."""
+        self._identity = None if path is None else sqlite.identity(path)
 
     @classmethod
     def open(cls, url: str, *, create: bool = False) -> Self:
@@ -61,7 +62,10 @@ class ControlDatabase:
                 raise ControlUnavailable("the control database must be a file")
             path = Path(parsed.database)
             _require_file(path, create)
-        database = cls(_engine(url, path), path)
+        try:
+            database = cls(_engine(url, path), path)
+        except OSError as error:
+            raise ControlUnavailable(f"the control database cannot be reached: {error}") from error
         try:
             database._check_schema(create)
         except BaseException:
@@ -105,7 +109,7 @@ class ControlDatabase:
 
     def watch(self) -> "Watch":
         """A cheap way to see that somebody committed; close it."""
-        return Watch(self.path)
+        return Watch(self.path, self._identity)
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -156,13 +160,13 @@ class Watch:
     Sees commits of all other connections by `PRAGMA data_version`, some microseconds a look (PRC11).
 
     The first look always reports a change. PostgreSQL has no such counter: there each look reports one. Not
-    thread-safe.
+    thread-safe. `identity` is that of the file when the database was opened.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, identity: tuple[int, int] | None) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
-        self._identity = (0, 0)
+        self._identity = identity
         self._seen: int | None = None
 
     def changed(self) -> bool:
@@ -181,17 +185,18 @@ class Watch:
             self.close()
             raise ControlUnavailable(f"the control database cannot be read: {error}") from error
         except OSError as error:
-            self.close()
+            # The connection stays open: as long as it is, no other file can get the identity of this one.
             raise ControlUnavailable(f"the control database is gone: {error}") from error
         changed, self._seen = version != self._seen, version
         return changed
 
     def _look(self, path: Path) -> int:
         found = sqlite.identity(path)
-        if self._connection is None:
-            self._connection, self._identity, self._seen = sqlite.connect(path), found, None
-        elif found != self._identity:
+        if found != self._identity:
+            # Also after an outage: idle connections of the pool still have the former file.
             raise DatabaseReplaced("another file has taken the control database's place")
+        if self._connection is None:
+            self._connection, self._seen = sqlite.connect(path), None
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def close(self) -> None:

@@ -41,9 +41,7 @@ class DatabaseLookups:
         future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self._waiting.append((tuple(keys), future))
         if len(self._running) < self._threads:
-            task = asyncio.create_task(self._serve())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._running.add(asyncio.create_task(self._serve()))
         return await future
 
     async def populated(self, domain: str) -> bool:
@@ -59,6 +57,13 @@ class DatabaseLookups:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _serve(self) -> None:
+        try:
+            await self._read_all()
+        finally:
+            # Not in a callback of the task: a question asked before that ran would count on a task that has ended.
+            self._running.discard(asyncio.current_task())  # type: ignore[arg-type] - inside a task there is one
+
+    async def _read_all(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:_GATHERED], self._waiting[_GATHERED:]
             wanted = sorted({key for keys, _ in batch for key in keys})

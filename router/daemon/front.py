@@ -45,7 +45,7 @@ class Front:
         self._settings = settings
         self._observer = _Rejections(trace)
         self._clock = clock
-        self._workers = workers
+        self._admission = Admission(settings.limits, workers)
         self._holders = [TlsHolder(listener.tls) if listener.tls is not None else None for listener in settings.listen]
         self._set = ListenerSet(self._services(settings, receiver))
 
@@ -61,7 +61,12 @@ class Front:
     async def use(self, settings: Settings, receiver: Receiver) -> None:
         """New connections follow this configuration, and certificates are read again."""
         self._settings = settings
+        self._admission.relimit(settings.limits)
         self._set.reconfigure(self._services(settings, receiver))
+        await self.renew()
+
+    async def renew(self) -> None:
+        """Read the certificates again."""
         try:
             await self._load_certificates()
         except TlsUnusable as error:
@@ -83,7 +88,7 @@ class Front:
             limits=settings.limits,
             message_size_limit=settings.message_size_limit,
             policy=AccessPolicy(settings.trusted_networks, settings.relays),
-            admission=Admission(settings.limits, self._workers),
+            admission=self._admission,
             reception=receiver,
             open_body=receiver.open_body,
             clock=self._clock,

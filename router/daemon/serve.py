@@ -19,6 +19,7 @@ from router.daemon.supervisor import Supervisor
 from router.errors import ControlUnavailable
 from router.settings.loader import load
 from router.settings.problem import SettingsError
+from router.settings.published import keep
 from router.settings.schema import Settings
 
 EX_OSERR = 71
@@ -47,6 +48,7 @@ def serve(path: Path) -> int:
         return EX_OSERR
     log_to_stderr(settings.log.level, os.environ)
     try:
+        keep(settings, settings.state_dir)
         site.publish(settings)
         supervisor = Supervisor(path.absolute(), settings, site, Notifier(os.environ))
         return asyncio.run(supervisor.run(sockets))

@@ -29,6 +29,7 @@ from router.daemon.site import Site
 from router.errors import SluiceError
 from router.settings.change import refuse_reload
 from router.settings.loader import load
+from router.settings.published import keep, kept_at
 from router.settings.schema import Settings
 
 log = logging.getLogger("sluice.supervisor")
@@ -178,7 +179,7 @@ class Supervisor:
         """What starts a worker; `ready` is the descriptor on which it says that it serves."""
         fds = ",".join(str(one.fileno()) for one in child.sockets)
         return [
-            sys.executable, "-m", "router.daemon.worker_process", str(self._path),
+            sys.executable, "-m", "router.daemon.worker_process", str(kept_at(self._settings)),
             "--slot", str(child.slot), "--spool", str(child.spool), "--ready", str(ready),
             "--supervisor", str(os.getpid()),
             "--workers", str(max(1, len([one for one in self._children if not one.drains_only]))),
@@ -294,8 +295,11 @@ class Supervisor:
         refusals = refuse_reload(self._settings, settings, await asyncio.to_thread(self._site.homes))
         if refusals:
             raise StartError("; ".join(refusals))
+        await asyncio.to_thread(keep, settings, settings.state_dir)
         await asyncio.to_thread(self._site.publish, settings)
         self._settings = settings
+        # Certificates are no part of what is published: they are renewed in place.
+        self._signal(signal.SIGHUP)
 
     async def _alarm(self, text: str) -> None:
         """Raise the alarm about the configuration, or clear it when there is nothing to say."""

@@ -9,7 +9,7 @@ On failure: `ValueError` or `OSError` for list, CA or certificate files that can
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from router.classify.classifier import CachingClassifier
@@ -45,6 +45,9 @@ _SENDERS = 500
 """Senders kept, each with its idle sessions."""
 
 
+LetGo = Callable[[], Awaitable[None]]
+
+
 class LaneSenders:
     """The sender of every lane in use, made when first asked for."""
 
@@ -71,12 +74,18 @@ class LaneSenders:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    def use(self, settings: Settings) -> Sequence[Sender]:
-        """Build anew from another configuration; the former senders, to be closed when their deliveries have ended."""
+    def use(self, settings: Settings) -> LetGo:
+        """Build anew from another configuration; what lets go of the former senders, their deliveries once ended."""
         fresh = self._build(settings)
-        former, self._made = tuple(self._made.values()), {}
+        former, factory, self._made = tuple(self._made.values()), self._factory, {}
         self._settings, self._factory = settings, fresh
-        return former
+
+        async def let_go() -> None:
+            for sender in former:
+                await sender.close()
+            factory.close()
+
+        return let_go
 
     async def ask(self, store: str, address: Address) -> HopReply:
         """A callout to a store (`classify.probe.Ask`)."""
@@ -143,9 +152,9 @@ class Wiring:
         self._around = around
         self.plane = self._build(rules)
 
-    def use(self, settings: Settings, rules: AddressRules) -> Sequence[Sender]:
-        """Swap the configuration in one synchronous step; the former senders, to be closed by the caller."""
-        former = self._around.senders.use(settings)
+    def use(self, settings: Settings, rules: AddressRules) -> LetGo:
+        """Swap the configuration in one synchronous step; the caller awaits what lets go of the former senders."""
+        let_go = self._around.senders.use(settings)
         self._settings = settings
         plane, dispatch = self.plane, self._rules()
         routing = Routing.from_settings(settings, self._around.mark_keys)
@@ -154,7 +163,7 @@ class Wiring:
         plane.dispatcher.use(routing, dispatch, self._signer())
         plane.concluder.use(self._judge(), dispatch, self._reporter())
         plane.lanes.relimit()
-        return former
+        return let_go
 
     def _build(self, rules: AddressRules) -> DataPlane:
         a, claims = self._around, Claims()

@@ -43,7 +43,7 @@ from router.model.change import Blocking, ChangeKind, ChangeSet, Snapshot
 from router.model.mailbox import Hold
 from router.report.alarms import AlarmKind
 from router.report.observer import Observer
-from router.settings.loader import load
+from router.settings.published import recall
 from router.settings.schema import Settings
 from router.spool.finding import QueueFilter
 from router.spool.options import SpoolOptions
@@ -109,7 +109,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         loop.add_signal_handler(signal.SIGINT, lambda: None)
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        loop.add_signal_handler(signal.SIGHUP, self._renew)
         async with contextlib.AsyncExitStack() as stack:
             await self._open(stack)
             await self._start(stack)
@@ -272,6 +272,11 @@ class Worker:
             self._trace.clear(AlarmKind.CONTROL_DOWN, self._settings.database)
         self._apply_trust()
 
+    def _renew(self) -> None:
+        """SIGHUP: certificates may have been renewed in place."""
+        if self._front is not None:
+            self._spawn(self._front.renew())
+
     def _apply_trust(self) -> None:
         self._wiring.plane.lanes.suspend(suspended=self._outage or self._standing is not Standing.OK)
 
@@ -281,7 +286,7 @@ class Worker:
 
     async def _reload(self) -> None:
         """
-        Follow the published configuration; keep the former one while the file is not what was published.
+        Follow the published configuration; keep the former one while the published one cannot be read.
 
         Tried until it is followed: a member with another configuration keeps every hold from becoming quiet.
         """
@@ -305,16 +310,13 @@ class Worker:
         return True
 
     async def _take_over(self, published: str) -> None:
-        settings = await asyncio.to_thread(load, self._options.config)
-        if settings.fingerprint != published:
-            raise SluiceError("the file is not the configuration that was published")
+        settings = await asyncio.to_thread(recall, self._settings.state_dir, published)
         rules = await asyncio.to_thread(load_rules, settings)
-        former = self._wiring.use(settings, rules)
+        let_go = self._wiring.use(settings, rules)
         self._settings = settings
         if self._front is not None:
             await self._front.use(settings, self._wiring.plane.receiver)
-        for sender in former:
-            await sender.close()
+        await let_go()
 
     # -- whose state this is ------------------------------------------------------------------------------------
 

@@ -18,8 +18,7 @@ from router.errors import SluiceError
 from router.report.delivery_log import DeliveryLog
 from router.report.log_format import make_format, under_journal
 from router.report.log_sink import SinkThread
-from router.settings.loader import load
-from router.settings.problem import SettingsError
+from router.settings.published import recall_file
 
 EX_OSERR = 71
 EX_TEMPFAIL = 75
@@ -35,8 +34,8 @@ def main() -> int:
         print(f"worker {options.slot}: the supervisor has gone", file=sys.stderr)  # noqa: T201 - there is no log yet
         return EX_TEMPFAIL
     try:
-        settings = load(options.config)
-    except SettingsError as error:
+        settings = recall_file(options.config)
+    except SluiceError as error:
         print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
         return EX_CONFIG
     log_to_stderr(settings.log.level, os.environ)

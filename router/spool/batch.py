@@ -4,11 +4,20 @@ One transaction of the writer: what its operations share, and what takes effect 
 Numbers are handed out from counters in memory (the database's AUTOINCREMENT sequence is carried along), counters of
 promise 9 are summed up and written once per transaction, and files are unlinked only after the commit (PRC7). A
 batch that is rolled back leaves no trace in memory.
+
+A row that contradicts its index, or lies on a damaged page, fails whatever touches it. In a `careful` transaction
+each change of a row has a savepoint of its own, and what cannot be changed is passed over and named in `damaged`.
 """
 
 import sqlite3
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from router.spool.failures import is_damage
+
+T = TypeVar("T")
 
 ACCEPTED = "accepted"
 MESSAGES = "messages"
@@ -62,10 +71,25 @@ class Releases:
 class Batch:
     """What operations see of their transaction."""
 
-    __slots__ = ("_counts", "_releases", "connection", "numbers", "pages", "released", "unlink")
+    __slots__ = (
+        "_counts",
+        "_releases",
+        "careful",
+        "connection",
+        "damaged",
+        "numbers",
+        "pages",
+        "released",
+        "unlink",
+    )
 
-    def __init__(self, connection: sqlite3.Connection, numbers: Numbers, releases: Releases) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, numbers: Numbers, releases: Releases, *, careful: bool = False
+    ) -> None:
         self.connection = connection
+        self.careful = careful
+        self.damaged: dict[int, str] = {}
+        """Recipients that could not be changed, with the reason."""
         self.numbers = Numbers(numbers.message, numbers.journal)
         self.unlink: list[str] = []
         self.released: set[str] = set()
@@ -87,6 +111,35 @@ class Batch:
     ) -> None:
         """Add to a counter of the accounts."""
         self._counts[what, lane, mailbox, batch, own] += by
+
+    def change(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Do the statement for each row, the last value of which is a recipient's number; how many were changed."""
+        if not self.careful:
+            changed = self.connection.executemany(statement, rows).rowcount if rows else 0
+        else:
+            changed = sum(
+                self.guard(row[-1], lambda row=row: self.connection.execute(statement, row).rowcount, 0)  # type: ignore[misc]
+                for row in rows
+            )
+        self.pages += changed
+        return changed
+
+    def guard(self, number: int, work: Callable[[], T], otherwise: T) -> T:
+        """Do something to one recipient's row; `otherwise` when that row is damaged (in a careful transaction)."""
+        if not self.careful:
+            return work()
+        self.connection.execute("SAVEPOINT row")
+        try:
+            return work()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            self.connection.execute("ROLLBACK TO row")
+            self.damaged[number] = str(error)
+            return otherwise
+        finally:
+            if self.connection.in_transaction:
+                self.connection.execute("RELEASE row")
 
     def released_after(self, mailbox: str, generation: int) -> bool:
         """Whether the mailbox was released later than `generation`, in this transaction or before."""

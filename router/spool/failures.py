@@ -41,6 +41,11 @@ def is_data_fault(error: sqlite3.Error) -> bool:
     )
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether a page or row was found to contradict another: the fault of what was touched, not of the disk."""
+    return primary_code(error) == sqlite3.SQLITE_CORRUPT and not isinstance(error, CommitError)
+
+
 def is_full(error: Exception) -> bool:
     """Whether the disk (or the database's own limit) is full."""
     return primary_code(error) == sqlite3.SQLITE_FULL

@@ -7,6 +7,7 @@ failed without saying what became of it (PRC4); such a loss is reported in `find
 
 import logging
 import sqlite3
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Many
 from pathlib import Path
 
@@ -37,6 +38,8 @@ class WriterHooks:
         self.findings: list[str] = []
         """What is wrong with the spool as a whole, for operators."""
         self.numbers = Numbers()
+        self.pass_over: Callable[[int, str], None] = lambda _number, _why: None
+        """Told of recipients whose rows can be neither used nor changed."""
 
     def connect(self) -> sqlite3.Connection:
         connection = open_writer(self._directory / DATABASE, self._number)
@@ -70,6 +73,11 @@ class WriterHooks:
         self.numbers = numbers
         self._sequence.commit(numbers.message)
         self._bodies.unlink_later(unlink)
+
+    def damaged(self, rows: Mapping[int, str]) -> None:
+        for number, why in rows.items():
+            log.error("spool %04d: recipient %d cannot be changed and is passed over: %s", self._number, number, why)
+            self.pass_over(number, why)
 
     def make_room(self) -> bool:
         return self._health.make_room()

@@ -40,17 +40,17 @@ class Release:
     lazy: bool = False
     essential: bool = True
 
-    _STATES: ClassVar = ("held", "queued")
+    _STATES: ClassVar = ("queued", "held")  # this way round no row is met twice
 
     def apply(self, batch: Batch) -> tuple[int, ReleasePosition | None]:
         """Number of recipients changed, and where to go on (None: done)."""
         batch.released.update(self.mailboxes)
         newest = self.position.newest or recipient_range(batch.numbers.message)[1]
-        count, position = 0, replace(self.position, newest=newest)
-        while count < CHUNK and position.mailbox < len(self.mailboxes):
-            changed, last = self._step(batch, position, CHUNK - count)
+        count, looked, position = 0, 0, replace(self.position, newest=newest)
+        while looked < CHUNK and position.mailbox < len(self.mailboxes):
+            changed, seen, last = self._step(batch, position, CHUNK - looked)
             count += changed
-            batch.pages += changed
+            looked += seen
             if last:
                 position = replace(position, after=last)
             elif position.state + 1 < len(self._STATES):
@@ -59,33 +59,28 @@ class Release:
                 position = ReleasePosition(mailbox=position.mailbox + 1, newest=newest)
         return count, position if position.mailbox < len(self.mailboxes) else None
 
-    def _step(self, batch: Batch, position: ReleasePosition, limit: int) -> tuple[int, int]:
+    def _step(self, batch: Batch, position: ReleasePosition, limit: int) -> tuple[int, int, int]:
+        """How many were changed, how many looked at, and the last one of them (0: none)."""
+        state, mailbox = self._STATES[position.state], self.mailboxes[position.mailbox]
+        # All that is asked for is in the index: a row that cannot be read must not stop the others.
         rows = batch.connection.execute(
             "SELECT id FROM recipients INDEXED BY recipients_mailbox"
-            " WHERE state = ? AND mailbox = ? AND id > ? AND id <= ? AND NOT (draining = 1 AND clock_start = ?)"
-            " ORDER BY id LIMIT ?",
-            (
-                self._STATES[position.state],
-                self.mailboxes[position.mailbox],
-                position.after,
-                position.newest,
-                self.now,
-                limit,
-            ),
+            " WHERE state = ? AND mailbox = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?",
+            (state, mailbox, position.after, position.newest, limit),
         ).fetchall()
-        batch.connection.executemany(
+        changed = batch.change(
             "UPDATE recipients SET state = 'queued', draining = 1, due = ?, clock_start = ?, attempts = 0,"
-            " unknown_since = NULL WHERE id = ?",
-            [(self.now, self.now, number) for (number,) in rows],
+            " unknown_since = NULL WHERE NOT (draining = 1 AND clock_start = ?) AND id = ?",
+            [(self.now, self.now, self.now, number) for (number,) in rows],
         )
-        return len(rows), rows[-1][0] if rows else 0
+        return changed, len(rows), rows[-1][0] if rows else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Reroute:
     """
     Queued recipients of these mailboxes forget their lane and are due now: it may be that of a former home, and a
-    paused or resting lane would keep them. Returns how many were changed.
+    paused or resting lane would keep them. One chunk; returns how many were changed.
     """
 
     mailboxes: tuple[str, ...]
@@ -94,31 +89,46 @@ class Reroute:
     essential: bool = True
 
     def apply(self, batch: Batch) -> int:
-        changed = batch.connection.executemany(
-            "UPDATE recipients INDEXED BY recipients_mailbox SET lane = '', due = min(due, ?)"
-            " WHERE state = 'queued' AND mailbox = ? AND draining = 0",
-            [(self.now, mailbox) for mailbox in self.mailboxes],
-        ).rowcount
-        batch.pages += changed
+        changed = 0
+        for mailbox in self.mailboxes:
+            rows = batch.connection.execute(
+                "SELECT id FROM recipients INDEXED BY recipients_mailbox WHERE state = 'queued' AND mailbox = ?"
+                " AND draining = 0 AND (lane <> '' OR due > ?) LIMIT ?",
+                (mailbox, self.now, CHUNK - changed),
+            ).fetchall()
+            changed += batch.change(
+                "UPDATE recipients SET lane = '', due = min(due, ?) WHERE id = ?",
+                [(self.now, number) for (number,) in rows],
+            )
+            if changed >= CHUNK:
+                break
         return changed
 
 
 @dataclass(frozen=True, slots=True)
 class Revive:
-    """Parked recipients whose time has come are queued again (promise 6); one chunk. Returns how many."""
+    """
+    Parked recipients whose time has come are queued again (promise 6); one chunk. Returns how many.
+
+    The retry clock starts anew: it has run out while they were parked, and one temporary failure at the first try
+    must not be the end of them.
+    """
 
     now: float
     lazy: bool = True
     essential: bool = True
 
     def apply(self, batch: Batch) -> int:
-        changed = batch.connection.execute(
-            "UPDATE recipients SET state = 'queued', draining = 0, due = ?, lane = '' WHERE id IN"
-            " (SELECT id FROM recipients WHERE state = 'parked' AND due > 0 AND due <= ? LIMIT ?)",
-            (self.now, self.now, CHUNK),
-        ).rowcount
-        batch.pages += changed
-        return changed
+        rows = batch.connection.execute(
+            "SELECT id FROM recipients INDEXED BY recipients_mailbox WHERE state = 'parked' AND due > 0 AND due <= ?"
+            " LIMIT ?",
+            (self.now, CHUNK),
+        ).fetchall()
+        return batch.change(
+            "UPDATE recipients SET state = 'queued', draining = 0, due = ?, clock_start = ?, attempts = 0,"
+            " unknown_since = NULL, lane = '' WHERE id = ?",
+            [(self.now, self.now, number) for (number,) in rows],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +141,12 @@ class Wake:
     essential: bool = True
 
     def apply(self, batch: Batch) -> int:
-        changed = batch.connection.execute(
-            "UPDATE recipients SET due = ? WHERE id IN (SELECT id FROM recipients INDEXED BY recipients_due"
-            " WHERE state = 'queued' AND draining = 0 AND lane = ? AND due > ? LIMIT ?)",
-            (self.now, self.lane, self.now, CHUNK),
-        ).rowcount
-        batch.pages += changed
-        return changed
+        rows = batch.connection.execute(
+            "SELECT id FROM recipients INDEXED BY recipients_due"
+            " WHERE state = 'queued' AND draining = 0 AND lane = ? AND due > ? LIMIT ?",
+            (self.lane, self.now, CHUNK),
+        ).fetchall()
+        return batch.change("UPDATE recipients SET due = ? WHERE id = ?", [(self.now, number) for (number,) in rows])
 
 
 @dataclass(frozen=True, slots=True)

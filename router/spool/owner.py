@@ -8,6 +8,7 @@ those that merely make mail due.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from router.errors import BodyDamaged
@@ -39,7 +40,8 @@ class Remove:
         count = 0
         for number in self.numbers:
             message = stored_message(batch, self.spool, message_of(number))
-            count += close_recipient(batch, message, replace(outcome, recipient=number))
+            one = replace(outcome, recipient=number)
+            count += batch.guard(number, partial(close_recipient, batch, message, one), otherwise=False)
         for message_number in {message_of(number) for number in self.numbers}:
             drop_if_done(batch, message_number, self.at)
         return count
@@ -58,13 +60,11 @@ class Requeue:
     essential: bool = True
 
     def apply(self, batch: Batch) -> int:
-        changed = batch.connection.executemany(
+        return batch.change(
             "UPDATE recipients SET state = 'queued', draining = 0, due = ?, clock_start = ?, attempts = 0,"
             " unknown_since = NULL WHERE id = ?",
             [(self.at, self.at, number) for number in self.numbers],
-        ).rowcount
-        batch.pages += changed
-        return changed
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +77,15 @@ class Flush:
     essential: bool = True
 
     def apply(self, batch: Batch) -> int:
-        changed = batch.connection.executemany(
-            "UPDATE recipients SET due = ? WHERE id = ? AND state = 'queued' AND due > ?",
-            [(self.at, number, self.at) for number in self.numbers],
-        ).rowcount
-        batch.pages += changed
-        return changed
+        return batch.change(
+            "UPDATE recipients SET due = ? WHERE state = 'queued' AND due > ? AND id = ?",
+            [(self.at, self.at, number) for number in self.numbers],
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """Parked by an operator, or quarantined because it is damaged."""
+    """Parked by an operator, for good (even if it was parked for a time), or quarantined because it is damaged."""
 
     spool: int
     numbers: Sequence[int]
@@ -98,17 +96,18 @@ class SetAside:
     essential: bool = True
 
     def apply(self, batch: Batch) -> int:
-        count = 0
-        for number in self.numbers:
-            row = batch.connection.execute(
-                "UPDATE recipients SET state = ?, draining = 0, due = 0, reason = ? WHERE id = ? AND state <> ?"
-                " RETURNING facts, address, lane, mailbox, attempts",
-                (self.state.value, records.searchable(self.note), number, self.state.value),
-            ).fetchone()
-            if row is not None:
-                count += 1
-                self._journal(batch, number, row)
-        return count
+        return sum(batch.guard(number, partial(self._one, batch, number), 0) for number in self.numbers)
+
+    def _one(self, batch: Batch, number: int) -> int:
+        row = batch.connection.execute(
+            "UPDATE recipients SET state = ?, draining = 0, due = 0, reason = ? WHERE id = ?"
+            " AND (state <> ? OR (state = 'parked' AND due <> 0)) RETURNING facts, address, lane, mailbox, attempts",
+            (self.state.value, records.searchable(self.note), number, self.state.value),
+        ).fetchone()
+        if row is None:
+            return 0
+        self._journal(batch, number, row)
+        return 1
 
     def _journal(self, batch: Batch, number: int, row: tuple[Any, ...]) -> None:
         facts, address, lane, mailbox, attempts = row

@@ -6,7 +6,8 @@ be handed out again, so that two messages shared a queue-id. This file has two n
 reserved (written and synced before they are used, once in `STEP`), and the last one committed (written, not synced).
 A database that is behind the second has lost its tail; numbering goes on above the first in any case.
 
-On failure: `OSError`; an unreadable file counts as empty.
+On failure: `OSError`; what could not be synced is not reserved, and is tried again on a new descriptor (PRC18). An
+unreadable file counts as empty.
 """
 
 import os
@@ -21,20 +22,28 @@ class Sequence:
     """The open file. Methods block; used by the writer's thread only."""
 
     def __init__(self, directory: Path) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(directory / SEQUENCE, flags, 0o600)
+        self._path = directory / SEQUENCE
+        self._descriptor = -1
+        self._open()
         self.reserved, self.committed = self._read()
 
     def reserve(self, number: int) -> None:
         """Make sure that `number` lies in the reserved range, durably."""
-        if number > self.reserved:
-            self.reserved = number + STEP
-            self._write(0, self.reserved)
+        if number <= self.reserved:
+            return
+        if self._descriptor < 0:
+            self._open()
+        try:
+            self._write(0, number + STEP)
             os.fsync(self._descriptor)
+        except OSError:
+            self._close()
+            raise
+        self.reserved = number + STEP
 
     def commit(self, number: int) -> None:
         """Note the last number that was committed."""
-        if number > self.committed:
+        if number > self.committed and self._descriptor >= 0:
             self.committed = number
             self._write(1, number)
 
@@ -46,8 +55,15 @@ class Sequence:
             self._write(0, number)
             self._write(1, number)
             os.fsync(self._descriptor)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        self._close()
+
+    def _open(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, 0o600)
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
     def _read(self) -> tuple[int, int]:
         lines = os.pread(self._descriptor, 100, 0).split(b"\n")

@@ -16,13 +16,16 @@ Rules for verdicts that were overtaken while the delivery was under way:
   before that release must not undo it. The recipient stays queued, draining and due now, and is routed anew.
 - A deferral that was no attempt and is due at once (421 on a reused connection) leaves the recipient draining: it was
   not tried yet. One that asks to wait ends draining, so it cannot block or spin.
-- A recipient that an operator parked meanwhile stays parked unless the verdict closes it.
+- A recipient that was parked or quarantined meanwhile stays so unless the verdict closes it, and gets no due time:
+  what an operator parked is never revived. Only damage counts for more than parking.
+- A row so damaged that it cannot be changed is passed over, with a journal row that says what became of it.
 
 On failure: `ValueError` for a recipient of another message; nothing of the whole settlement is applied.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from router.model.envelope import QueuedMessage, Work
@@ -36,7 +39,8 @@ from router.spool.numbering import message_of, recipient_range
 
 _REASON = 500
 _STICKY = frozenset({"parked", "quarantined"})
-"""States that only an operator or a closing verdict ends."""
+"""States that only an operator, their own time or a closing verdict ends."""
+_SET_ASIDE = "state IN ('parked', 'quarantined')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +60,12 @@ class Settle:
         for outcome in self.outcomes:
             if message_of(outcome.recipient) != self.message.number:
                 raise ValueError(f"recipient {outcome.recipient} is not of message {self.message.queue_id}")
-            if outcome.disposition.closing:
-                done = close_recipient(batch, self.message, outcome)
-                closed += done
-            else:
-                done = _keep(batch, self.message, outcome)
-            applied += done
+            change = close_recipient if outcome.disposition.closing else _keep
+            done = batch.guard(outcome.recipient, partial(change, batch, self.message, outcome), None)
+            if done is None:
+                _note_damaged(batch, self.message, outcome)
+            closed += bool(done) and outcome.disposition.closing
+            applied += done is not False
         removed = bool(closed) and drop_if_done(batch, self.message.number, self.outcomes[0].at)
         queued: Work | None = None
         if self.report is not None and applied:
@@ -85,6 +89,20 @@ def close_recipient(batch: Batch, message: QueuedMessage, outcome: Outcome) -> b
     append_journal(batch, message, _journal_row(message, outcome, wire, lane, mailbox, attempts))
     batch.count(outcome.disposition.value, lane=lane, mailbox=mailbox, batch=records.searchable(outcome.batch), own=own)
     return True
+
+
+def _note_damaged(batch: Batch, message: QueuedMessage, outcome: Outcome) -> None:
+    """
+    The row can be neither removed nor changed, and is passed over from now on. The journal says what became of the
+    recipient; the accounts go on counting the row that is still there.
+    """
+    find = "SELECT facts, address FROM recipients WHERE id = ?"
+    row = batch.guard(
+        outcome.recipient, lambda: batch.connection.execute(find, (outcome.recipient,)).fetchone(), None
+    ) or ("", "")
+    noted = replace(outcome, note="; ".join(filter(None, (outcome.note, "its damaged row is still there"))))
+    wire = records.decode_wire(row[0]) or row[1]
+    append_journal(batch, message, _journal_row(message, noted, wire, outcome.lane, outcome.mailbox, 0))
 
 
 def drop_if_done(batch: Batch, number: int, now: float) -> bool:
@@ -125,7 +143,8 @@ def _keep(batch: Batch, message: QueuedMessage, outcome: Outcome) -> bool:
 
 def _defer(batch: Batch, outcome: Outcome, *, stay_draining: bool) -> None:
     batch.connection.execute(
-        "UPDATE recipients SET due = ?, attempts = attempts + ?, reason = ?, lane = ?,"
+        f"UPDATE recipients SET due = CASE WHEN {_SET_ASIDE} THEN due ELSE ? END, attempts = attempts + ?,"  # noqa: S608 - names of ours
+        " reason = ?, lane = ?,"
         " mailbox = CASE WHEN ? = '' THEN mailbox ELSE ? END, unknown_since = ?,"
         " possible_duplicate = possible_duplicate | ?, delay_notified = delay_notified | ?,"
         " draining = CASE WHEN ? THEN draining ELSE 0 END WHERE id = ?",
@@ -173,7 +192,8 @@ def _set_aside(batch: Batch, message: QueuedMessage, outcome: Outcome, row: tupl
     """Held, parked or quarantined; what an operator or a damage check set aside is not brought back to held."""
     state, _, mailbox, attempts, facts, address = row
     target = outcome.disposition.value
-    if outcome.disposition is Disposition.HELD and state in _STICKY:
+    sticks = state in _STICKY and outcome.disposition is not Disposition.QUARANTINED
+    if sticks:
         target = state
     attempts += outcome.counted and outcome.disposition is Disposition.PARKED
     batch.connection.execute(
@@ -191,7 +211,7 @@ def _set_aside(batch: Batch, message: QueuedMessage, outcome: Outcome, row: tupl
             outcome.mailbox,
             int(outcome.in_doubt),
             int(outcome.delay_notified),
-            outcome.disposition is Disposition.PARKED,
+            outcome.disposition is Disposition.PARKED and not sticks,
             outcome.due,
             outcome.recipient,
         ),

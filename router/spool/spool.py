@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
-from router.errors import SluiceError, SpoolFull
+from router.errors import SluiceError, SpoolFull, SpoolUnavailable
 from router.model.envelope import Envelope, HeaderFacts, NewRecipient, QueuedMessage, Work
 from router.model.outcome import Disposition, Outcome
 from router.model.parcel import Report, Settled
@@ -25,7 +25,7 @@ from router.model.reply import Reply
 from router.ports import BodyWriter
 from router.spool import reader as queries
 from router.spool import schema
-from router.spool.accepting import Accept
+from router.spool.accepting import Accept, StoredBody
 from router.spool.batch import Releases
 from router.spool.bodies import BLOCK, BODIES, Bodies, SpoolBody, verify_inline
 from router.spool.desk import Desk
@@ -76,6 +76,7 @@ class Spool:
         self._hooks = WriterHooks(directory, number, self._sequence, self._bodies, self._health)
         self._writer = Writer(self._hooks, asyncio.get_running_loop(), self._releases, f"{number:04d}")
         self._reader = Reader(directory / schema.DATABASE, number)
+        self._hooks.pass_over = self._reader.pass_over
         self._upkeep = Upkeep(directory / JOURNAL, self._reader, self._writer, self._bodies, options.pace, wall)
         self._closed = False
         self.journal = SpoolJournal(directory / JOURNAL, self._reader)
@@ -161,12 +162,20 @@ class Spool:
             self.number, envelope, recipients, stored, header, received_at, generation, self._options.keep
         )
         try:
-            return await self._writer.submit(operation)
+            committing = self._writer.submit(operation)
+        except SpoolUnavailable:  # not even queued
+            self._forget(stored)
+            raise
+        try:
+            return await committing
         except SpoolFull:
             # Certainly rolled back. After any other failure the row may be there after a restart (PRC4), and its
             # file must be, too; if not, the reaper finds it.
-            self._bodies.unlink_later([stored.file] if stored.file else [])
+            self._forget(stored)
             raise
+
+    def _forget(self, stored: StoredBody) -> None:
+        self._bodies.unlink_later([stored.file] if stored.file else [])
 
     def unhealthy(self) -> Reply | None:
         """See `Intake.unhealthy`."""
@@ -217,12 +226,18 @@ class Spool:
         return total
 
     async def reroute(self, mailboxes: Sequence[str], now: float) -> int:
-        """See `Queue.reroute`."""
-        return await self._writer.submit(Reroute(tuple(name for name in mailboxes if name), now))
+        """See `Queue.reroute`. Done in chunks; counts those that had a lane or were not due."""
+        names, total = tuple(name for name in mailboxes if name), 0
+        while count := await self._writer.submit(Reroute(names, now)):
+            total += count
+        return total
 
     async def revive(self, now: float) -> int:
-        """See `Queue.revive`."""
-        return await self._writer.submit(Revive(now))
+        """See `Queue.revive`. Done in chunks."""
+        total = 0
+        while count := await self._writer.submit(Revive(now)):
+            total += count
+        return total
 
     async def wake(self, lane: str, now: float) -> int:
         """See `Queue.wake`. Done in chunks; counts those that were not due."""
@@ -266,7 +281,7 @@ class Spool:
     @property
     def findings(self) -> tuple[str, ...]:
         """Damage to the spool as a whole, and rows that cannot be read, for operators."""
-        rows = (f"recipient {number}: {why}" for number, why in self._reader.unreadable.items())
+        rows = (f"recipient {number}: {why}" for number, why in tuple(self._reader.unreadable.items()))
         return (*self._hooks.findings, *rows)
 
     @property

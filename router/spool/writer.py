@@ -11,7 +11,8 @@ fault (impossible value, conflict) fails alone: the transaction is rolled back a
 On failure (I/O error, damaged file, full disk): the operations of the transaction fail with `SpoolUnavailable` or
 `SpoolFull`, `CommitUnknown` when COMMIT itself failed (it may be there after a restart, PRC4); the connection is
 closed and a new one opened before anything else is written, no sync is ever repeated on the old descriptor (PRC5).
-While that does not succeed, a probe runs every second and operations fail at once.
+While that does not succeed, a probe runs every second and operations fail at once. Damage found under an operation is
+first taken for that operation's own affair: each is redone alone, passing over the rows that cannot be changed.
 """
 
 import asyncio
@@ -19,14 +20,14 @@ import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 from router.errors import SpoolUnavailable
 from router.spool.batch import Batch, Numbers, Releases
-from router.spool.failures import CommitError, failure_of, is_data_fault, is_full, primary_code
+from router.spool.failures import CommitError, failure_of, is_damage, is_data_fault, is_full, primary_code
 
 LINGER = 0.005
 CAPACITY = 20_000
@@ -65,6 +66,9 @@ class Hooks(Protocol):
 
     def committed(self, numbers: Numbers, unlink: Sequence[str]) -> None:
         """Called after each COMMIT."""
+
+    def damaged(self, rows: Mapping[int, str]) -> None:
+        """Called after a COMMIT that had to pass over recipients, with the reason for each."""
 
     def make_room(self) -> bool:
         """Drop the reserve; whether there was one."""
@@ -182,16 +186,20 @@ class Writer:
             return True
         return monotonic() >= self._waiting[0].since + LINGER
 
-    def _process(self, group: list[_Waiting]) -> None:
+    def _process(self, group: list[_Waiting], *, careful: bool = False) -> None:
         self._idle_done = False
         if self._connection is None and not self._reconnect():
             self._fail(group, self._trouble or SpoolUnavailable("the spool's database cannot be written"))
             return
         try:
-            self._transact(group)
+            self._transact(group, careful=careful)
         except sqlite3.Error as error:
             if is_data_fault(error):
                 self._separate(group, error)
+            elif is_damage(error) and not careful:
+                self._rollback()
+                for waiting in group:
+                    self._process([waiting], careful=True)
             else:
                 self._broken(group, error)
         except OSError as error:
@@ -199,12 +207,12 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - whatever an operation raises is that operation's own failure
             self._separate(group, error)
 
-    def _transact(self, group: list[_Waiting]) -> None:
+    def _transact(self, group: list[_Waiting], *, careful: bool) -> None:
         connection = self._connection
         if connection is None:
             raise sqlite3.OperationalError("not connected")
         connection.execute("BEGIN IMMEDIATE")
-        batch = Batch(connection, self._numbers, self._releases)
+        batch = Batch(connection, self._numbers, self._releases, careful=careful)
         for waiting in group:
             waiting.result = waiting.operation.apply(batch)
         batch.flush()
@@ -225,6 +233,8 @@ class Writer:
             self._releases.note(batch.released)
         try:
             self._hooks.committed(batch.numbers, batch.unlink)
+            if batch.damaged:
+                self._hooks.damaged(batch.damaged)
         except Exception:
             log.exception("spool writer: a step after COMMIT failed")
         self._dirty_pages += batch.pages + 4

@@ -23,13 +23,14 @@ class FakeSender:
 class FakeFactory:
     def __init__(self, _settings: Settings) -> None:
         self.made: list[FakeSender] = []
+        self.closed = False
 
     def outbound(self, lane: str) -> FakeSender:
         self.made.append(FakeSender(lane))
         return self.made[-1]
 
     def close(self) -> None:
-        return None
+        self.closed = True
 
 
 @pytest.fixture
@@ -64,8 +65,10 @@ async def test_the_sender_longest_out_of_use_goes_when_there_are_too_many(
     await asyncio.sleep(0)
     assert [one.lane for one in factories[0].made if one.closed] == ["mx:b.example"]
     assert senders("mx:a.example") is first
-    former = senders.use(settings)
-    assert len(former) == 3
+    let_go = senders.use(settings)
     assert senders("mx:a.example") is not first
+    await let_go()
+    assert all(one.closed for one in factories[0].made)
+    assert factories[0].closed
     await senders.close()
     assert [one.closed for one in factories[1].made] == [True]

@@ -1,7 +1,7 @@
 """A worker and the configuration that is published: it is followed until it is in force, whatever is down meanwhile."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,7 +11,7 @@ import pytest
 from router.control.follower import Follower
 from router.daemon import worker as module
 from router.daemon.worker import Worker, WorkerOptions
-from router.errors import ControlUnavailable
+from router.errors import ControlUnavailable, SluiceError
 from router.report.observer import Observer
 from router.settings.schema import Settings
 
@@ -36,9 +36,18 @@ class Surface:
         self._fail()
         self.told.append(fingerprint)
 
-    def use(self, settings: Settings, _rules: object) -> list[Any]:
+    def use(self, settings: Settings, _rules: object) -> Callable[[], Awaitable[None]]:
         self.used.append(settings.fingerprint)
-        return []
+
+        async def let_go() -> None:
+            return None
+
+        return let_go
+
+    def recall(self, _state_dir: Path, fingerprint: str) -> Settings:
+        if fingerprint != self.file:
+            raise SluiceError("the published configuration is not here")
+        return settings(fingerprint)
 
     def alarm(self, kind: str, _key: str, _text: str) -> None:
         self.alarms.append(kind)
@@ -68,7 +77,7 @@ def settings(fingerprint: str) -> Settings:
 def surface(monkeypatch: pytest.MonkeyPatch) -> Surface:
     surface = Surface()
     monkeypatch.setattr(module, "_TRY_AGAIN", 0.01)
-    monkeypatch.setattr(module, "load", lambda _path: settings(surface.file))
+    monkeypatch.setattr(module, "recall", surface.recall)
     monkeypatch.setattr(module, "load_rules", lambda _settings: None)
     return surface
 
@@ -100,7 +109,7 @@ async def test_a_reload_is_tried_until_it_is_in_force_and_known(
     assert surface.alarms == []
 
 
-async def test_a_file_that_is_not_what_was_published_is_not_followed_until_it_is(
+async def test_a_published_configuration_that_cannot_be_read_is_tried_until_it_can(
     surface: Surface, worker: Worker
 ) -> None:
     surface.file = "three"
@@ -108,10 +117,10 @@ async def test_a_file_that_is_not_what_was_published_is_not_followed_until_it_is
     while "configuration" not in surface.alarms:  # noqa: ASYNC110 - the worker waits for nobody
         await asyncio.sleep(0.005)
     assert surface.used == []
-    surface.published = "three"
+    surface.file = "two"
     async with asyncio.timeout(5):
         await reloading
-    assert surface.told == ["three"]
+    assert surface.told == ["two"]
     assert surface.alarms == []
 
 
