@@ -399,14 +399,17 @@ class StagedSender:
         if self.refuse_connection:
             reply = HopReply(451, "4.4.1", "connection refused", said_by_hop=False)
             return [Verdict(r.number, reply, unreachable=True) for r in parcel.recipients]
+        said: dict[str, HopReply] = {}
         for stage in self.STAGES:
             if stage == "reply":
                 if not gate.pass_dot():
                     return self._nothing(parcel)
+                # What the store does and what it says are one: a test may change its mind before the reply is read.
+                said = {r.wire: self.answer(r.wire) for r in parcel.recipients}
                 self._arrivals.extend(
-                    Arrival(self._lane, r.wire, parcel.queue_id, self._world.epoch)
-                    for r in parcel.recipients
-                    if self.answer(r.wire).positive
+                    Arrival(self._lane, wire, parcel.queue_id, self._world.epoch)
+                    for wire, reply in said.items()
+                    if reply.positive
                 )
             else:
                 gate.stage(stage)
@@ -416,7 +419,7 @@ class StagedSender:
         if self.vanish:
             reply = HopReply(451, "4.4.2", "lost connection after the final dot", said_by_hop=False)
             return [Verdict(r.number, reply, in_doubt=True) for r in parcel.recipients]
-        return [Verdict(r.number, self.answer(r.wire)) for r in parcel.recipients]
+        return [Verdict(r.number, said[r.wire]) for r in parcel.recipients]
 
     async def _maybe_pause(self, stage: str, aborted: asyncio.Event) -> None:
         await asyncio.sleep(0)

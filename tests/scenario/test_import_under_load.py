@@ -1,0 +1,167 @@
+"""
+A large `sluice user import` while mail flows and mailboxes are held: nobody notices but those who are imported.
+
+Asserted: the reply to RCPT and the barrier of a hold stay quick, no moment shows half of the file, no mail is lost or
+doubled, and the same file again changes nothing. SLUICE_IMPORT_ROWS sets the size (100,000 by hand); with `pytest -s`
+the measured times are shown.
+"""
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.site import Site, StoreAt
+
+from router.ledger.book import Ledger
+from router.ledger.load import Load
+from router.ledger.stores import StoreProcess
+from router.ledger.traffic import Plan
+
+pytestmark = pytest.mark.slow
+
+ROWS = int(os.environ.get("SLUICE_IMPORT_ROWS", "20000"))
+PEOPLE = [f"person{number}@example.edu" for number in range(30)]
+FIRST, LAST = "a00000@example.edu", f"a{ROWS - 1:05d}.alias@example.edu"
+RCPT_P95, HOLD_LONGEST = 1.0, 3.0
+"""Seconds; the machine may be busy with other tests."""
+
+
+@dataclass
+class Measured:
+    """Seconds of each RCPT and each hold, and the replies of each pair of RCPTs for both ends of the file."""
+
+    rcpt: list[float] = field(default_factory=list)
+    hold: list[float] = field(default_factory=list)
+    pairs: list[tuple[int, int]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        rcpt, hold = sorted(self.rcpt), sorted(self.hold)
+        return (
+            f"RCPT {len(rcpt)}: p50 {statistics.median(rcpt) * 1e3:.1f} p95 {at(rcpt, 0.95) * 1e3:.1f}"
+            f" max {rcpt[-1] * 1e3:.1f} ms; hold {len(hold)}: p50 {statistics.median(hold) * 1e3:.0f}"
+            f" max {hold[-1] * 1e3:.0f} ms"
+        )
+
+
+def at(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+async def ask(port: int, measured: Measured, stop: asyncio.Event) -> None:
+    """One client after the other: RCPTs for people, and for the first and the last address of the file by turns."""
+    turn = 0
+    while not stop.is_set():
+        turn += 1
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+        async def say(line: str, reader: Any = reader, writer: Any = writer) -> int:
+            writer.write(f"{line}\r\n".encode())
+            while (reply := await reader.readline())[3:4] == b"-":
+                pass
+            return int(reply[:3])
+
+        async def rcpt(address: str, say: Any = say) -> int:
+            began = time.monotonic()
+            code: int = await say(f"RCPT TO:<{address}>")
+            measured.rcpt.append(time.monotonic() - began)
+            return code
+
+        await reader.readline()
+        await say("EHLO asker.example.net")
+        for number in range(4):
+            await say("MAIL FROM:<a@outside.example>")
+            assert await rcpt(PEOPLE[(turn + number) % len(PEOPLE)]) == 250
+            ends = (FIRST, LAST) if turn % 2 else (LAST, FIRST)
+            measured.pairs.append((await rcpt(ends[0]), await rcpt(ends[1])))
+            await say("RSET")
+            await asyncio.sleep(0.02)
+        await say("QUIT")
+        writer.close()
+
+
+async def operate(site: Site, measured: Measured, stop: asyncio.Event) -> None:
+    turn = 0
+    while not stop.is_set():
+        turn += 1
+        began = time.monotonic()
+        held = await site.hold(PEOPLE[turn % len(PEOPLE)])
+        measured.hold.append(time.monotonic() - began)
+        assert held.quiet
+        assert (await site.release(held.key)).applied
+        await asyncio.sleep(0.1)
+
+
+async def run_import(site: Site, path: Path) -> dict[str, Any]:
+    """The real command, in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "router", "--config", str(site.config), "--json", "user", "import", str(path),
+        stdout=asyncio.subprocess.PIPE, env=os.environ | {"SLUICE_ALLOW_ROOT": "yes"},
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out
+    answer: dict[str, Any] = json.loads(out)
+    return answer
+
+
+@pytest.mark.timeout(600)
+async def test_large_import_under_load(tmp_path: Path) -> None:
+    path = tmp_path / "many.csv"
+    rows = (f"a{number:05d}@example.edu,new,a{number:05d}.alias@example.edu\n" for number in range(ROWS))
+    path.write_text("address,home,aliases\n" + "".join(rows))
+    stores = [StoreProcess(name, tmp_path / f"{name}.jsonl") for name in ("old", "new")]
+    try:
+        at = [StoreAt(store.name, store.start(), role=store.name) for store in stores]
+        async with Site(tmp_path, at, users=dict.fromkeys(PEOPLE, "old")) as site:
+            await scenario(site, path, stores)
+    finally:
+        for store in stores:
+            store.stop()
+
+
+async def scenario(site: Site, path: Path, stores: Sequence[StoreProcess]) -> None:
+    load = Load("127.0.0.1", site.port, Plan(["sender@outside.example"], PEOPLE, rate=30, connections=3))
+    calm, busy, stop = Measured(), Measured(), asyncio.Event()
+    flowing = asyncio.create_task(load.run())
+    for measured, seconds in ((calm, 2.0), (busy, 0.0)):
+        stop.clear()
+        tasks = [
+            asyncio.create_task(ask(site.port, measured, stop)),
+            asyncio.create_task(operate(site, measured, stop)),
+        ]
+        began = time.monotonic()
+        await asyncio.sleep(seconds)
+        answer = {} if measured is calm else await run_import(site, path)
+        taken = time.monotonic() - began
+        stop.set()
+        await asyncio.gather(*tasks)
+    again = await run_import(site, path)
+    load.stop()
+    await flowing
+    print(f"\n{ROWS} rows in {taken:.1f} s\nbefore: {calm}\nmeanwhile: {busy}")  # noqa: T201 - the measured numbers
+
+    assert (answer["created"], answer["changed"], answer["unchanged"]) == (ROWS, 0, 0)
+    assert (again["created"], again["changed"], again["unchanged"], again["epoch"]) == (0, 0, ROWS, None)
+    assert at(sorted(busy.rcpt), 0.95) < RCPT_P95
+    assert max(busy.hold) < HOLD_LONGEST
+    # Whoever saw one end of the file a moment before sees the other end, too.
+    assert set(busy.pairs) <= {(550, 550), (550, 250), (250, 250)}
+    assert set(calm.pairs) == {(550, 550)}
+
+    assert await site.drained() == 0
+    ledger = Ledger(allowed=lambda _recipient, _at: {"old"})
+    ledger.submitted(load.submissions)
+    for store in stores:
+        ledger.arrived(store.arrivals())
+    site.tell(ledger)
+    verdict = ledger.check()
+    assert verdict.ok, verdict.report()
+    assert verdict.balance.delivered > 0
+    site.balance()
