@@ -61,7 +61,9 @@ class DatabaseLookups:
             await self._read_all()
         finally:
             # Not in a callback of the task: a question asked before that ran would count on a task that has ended.
-            self._running.discard(asyncio.current_task())  # type: ignore[arg-type] - inside a task there is one
+            task = asyncio.current_task()
+            if task is not None:
+                self._running.discard(task)
 
     async def _read_all(self) -> None:
         while self._waiting:

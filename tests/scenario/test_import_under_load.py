@@ -118,8 +118,8 @@ async def test_large_import_under_load(tmp_path: Path) -> None:
     path.write_text("address,home,aliases\n" + "".join(rows))
     stores = [StoreProcess(name, tmp_path / f"{name}.jsonl") for name in ("old", "new")]
     try:
-        at = [StoreAt(store.name, store.start(), role=store.name) for store in stores]
-        async with Site(tmp_path, at, users=dict.fromkeys(PEOPLE, "old")) as site:
+        places = [StoreAt(store.name, store.start(), role=store.name) for store in stores]
+        async with Site(tmp_path, places, users=dict.fromkeys(PEOPLE, "old")) as site:
             await scenario(site, path, stores)
     finally:
         for store in stores:
