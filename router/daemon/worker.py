@@ -180,6 +180,7 @@ class Worker:
         self._wiring = Wiring(self._settings, self._rules, self._around(snapshot))
         plane = self._wiring.plane
         plane.classifier.start_from(snapshot.epoch)
+        plane.following.start_from(snapshot.epoch)
         plane.releases.know(snapshot.held)
         plane.lanes.pause(snapshot.paused)
         self._apply_trust()

@@ -113,10 +113,15 @@ class InFlight:
         if entry.watched:
             self._ended(Ended(entry.number, in_doubt=in_doubt, message_id=entry.message_id))
 
-    def hold(self, mailbox: str, hold: Hold) -> list[Blocking]:
-        """A hold of `mailbox` is applied: cancel what can be cancelled, and name all that is still there."""
+    def hold(self, mailbox: str, hold: Hold, *, everything: bool = False) -> list[Blocking]:
+        """
+        A hold of `mailbox` is applied: cancel what can be cancelled, and name all that is still there.
+
+        `everything`: any delivery may concern it, whatever it was registered for (barrier rule 11).
+        """
         rows = []
-        for entry in {*self._by_mailbox.get(mailbox, ()), *self._by_mailbox.get(EVERYBODY, ())}:
+        named = {*self._by_mailbox.get(mailbox, ()), *self._by_mailbox.get(EVERYBODY, ())}
+        for entry in tuple(self._entries) if everything else named:
             entry.cancel()
             if entry not in self._entries:
                 continue

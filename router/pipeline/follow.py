@@ -40,18 +40,25 @@ class Following:
         self._lanes = lanes
         self._releases = releases
         self._configured = configured
+        self._applied = 0
+
+    def start_from(self, epoch: int) -> None:
+        """At start: the epoch of the snapshot."""
+        self._applied = epoch
 
     def apply(self, changes: ChangeSet) -> Sequence[Blocking]:
         """The rows that must be written together with the acknowledgement."""
         self._cache.apply(changes)
         rows: list[Blocking] = []
         free: list[str] = []
+        gained = self._gained_addresses(changes)
         for mailbox, hold in changes.holds.items():
             if hold is None:
                 free.append(mailbox)
             else:
                 self._releases.hold_applied(mailbox)
-                rows.extend(self._inflight.hold(mailbox, hold))
+                rows.extend(self._inflight.hold(mailbox, hold, everything=mailbox in gained))
+        self._applied = max(self._applied, changes.epoch)
         if any(change.kind is ChangeKind.RESYNC for change in changes.changes):
             self._releases.resynchronised(
                 (mailbox for mailbox, hold in changes.holds.items() if hold is not None), reroute=bool(changes.paused)
@@ -63,3 +70,19 @@ class Following:
         if any(change.kind in _RECONFIGURING for change in changes.changes):
             self._configured()
         return rows
+
+    def _gained_addresses(self, changes: ChangeSet) -> set[str]:
+        """
+        Held mailboxes that may have got an address in these changes (barrier rule 11).
+
+        What is under way for such an address was registered under its former owner, under an alias domain's or
+        extension's, or under nobody: no key tells it apart, so every delivery counts.
+        """
+        moved = {change.epoch for change in changes.changes if change.kind is ChangeKind.ADDRESS}
+        gained = {
+            change.key for change in changes.changes if change.kind is ChangeKind.MAILBOX and change.epoch in moved
+        }
+        if any(change.kind is ChangeKind.RESYNC for change in changes.changes):
+            held = ((mailbox, hold) for mailbox, hold in changes.holds.items() if hold is not None)
+            gained |= {mailbox for mailbox, hold in held if hold.opened_epoch > self._applied}
+        return gained

@@ -9,6 +9,7 @@ import pytest
 from support.memory import StagedSender, World
 from support.plane import SETTLE, Plane
 
+from router.model.change import Change, ChangeKind, ChangeSet
 from router.model.reply import HopReply
 
 BEFORE_THE_DOT = ["connect", "mail", "rcpt", "data", "dot"]
@@ -243,3 +244,45 @@ async def test_what_a_store_is_not_able_to_take_is_parked_and_nobody_is_blamed(w
         assert [row.recipient.state.value for row in plane.spool.rows.values()] == ["parked"]
         assert plane.spool.reports == []
         assert [kind for kind, _, _ in plane.notes.alarms] == ["store-unfit"]
+
+
+async def test_an_address_moved_onto_a_held_mailbox_waits_for_its_delivery_under_way(world: World) -> None:
+    """Barrier rule 11: what is in flight for the address was registered under its former owner."""
+    async with Plane(world) as plane:
+        plane.hold("alice@example.edu")
+        store = plane.senders["old"]
+        store.pause = "reply"
+        await plane.send("bob@example.edu")
+        await store.reached.wait()
+
+        hold = world.hold("alice@example.edu")
+        epoch = world.epoch
+        changes = ChangeSet(
+            epoch,
+            (
+                Change(epoch, ChangeKind.ADDRESS, "bob.alias@example.edu"),
+                Change(epoch, ChangeKind.MAILBOX, "alice@example.edu"),
+                Change(epoch, ChangeKind.MAILBOX, "bob@example.edu"),
+            ),
+            {"alice@example.edu": hold, "bob@example.edu": None},
+        )
+        plane.barrier.acknowledge(plane.following.apply(changes))
+        assert not plane.barrier.quiet("alice@example.edu")
+        store.resume.set()
+        await plane.settle()
+        assert plane.barrier.quiet("alice@example.edu")
+
+
+async def test_a_resynchronisation_may_hide_that_an_address_was_moved(world: World) -> None:
+    async with Plane(world) as plane:
+        store = plane.senders["old"]
+        store.pause = "reply"
+        await plane.send("bob@example.edu")
+        await store.reached.wait()
+        hold = world.hold("alice@example.edu")
+        changes = ChangeSet(world.epoch, (Change(world.epoch, ChangeKind.RESYNC, ""),), {"alice@example.edu": hold})
+        plane.barrier.acknowledge(plane.following.apply(changes))
+        assert not plane.barrier.quiet("alice@example.edu")
+        store.resume.set()
+        await plane.settle()
+        assert plane.barrier.quiet("alice@example.edu")
