@@ -7,24 +7,26 @@ tables without any reader noticing. Slices are sized by the time they take, and 
 
 Guarantees: nothing half-applied, whatever dies when. Every error of the file against the database is reported at
 once. Rows that change nothing cost no epoch, and mailboxes absent from the file are untouched. The home and the
-addresses of a held mailbox are never changed by an import.
+addresses of a held mailbox are never changed by an import, and a mailbox that a release took to another home is never
+taken back by one: a file from before the move would undo it silently.
 
 On failure: `ImportRefused` with all messages, `Conflict` when a later import took over, `ControlUnavailable`.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from router.control import audit, changes, mailboxes, schema, staging
 from router.control.audit import Act
 from router.control.database import ControlDatabase
 from router.control.edits import domain_of
 from router.control.mailboxes import Record
+from router.control.rows import slices
 from router.control.users_csv import ImportRefused, UserFile, UserRow
 from router.errors import Conflict
 from router.model.change import ChangeKind
@@ -36,7 +38,7 @@ TOLD_ONE_BY_ONE = 300
 """Changed mailboxes told by name; above, all members drop what they know instead."""
 _ROUNDS = 20
 _SMALLEST, _LARGEST = 20, 500
-_T, _SITE = schema.changes, schema.site
+_T, _SITE, _HOLDS = schema.changes, schema.site, schema.holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,14 +229,37 @@ class UserImport:
     def _examine(self, connection: Connection, run: Sequence[UserRow]) -> _Slice:
         known = mailboxes.records(connection, [row.key for row in run])
         owned = mailboxes.owners(connection, [one for row in run for one in (row.key, *(row.aliases or ()))])
+        moves = self._moves(connection, run, known)
         found = _Slice(_Plan(), [], [])
         for row in run:
-            self._compare(row, known.get(row.key), owned, found)
+            self._compare(row, known.get(row.key), owned, moves, found)
         return found
 
-    def _compare(self, row: UserRow, old: Record | None, owned: dict[str, str], found: _Slice) -> None:
+    def _moves(self, connection: Connection, run: Sequence[UserRow], known: Mapping[str, Record]) -> dict[str, float]:
+        """When each mailbox of the run whose home the file would change came to that home by a release."""
+        changing = [row.key for row in run if row.key in known and known[row.key].mailbox.home != row.home]
+        found: dict[str, float] = {}
+        for keys in slices(changing):
+            query = (
+                select(_HOLDS.c.mailbox, func.max(_HOLDS.c.closed_at))
+                .where(_HOLDS.c.mailbox.in_(keys), _HOLDS.c.closed_at.is_not(None))
+                .where(_HOLDS.c.released_to != _HOLDS.c.home_before)
+                .group_by(_HOLDS.c.mailbox)
+            )
+            found.update({key: at for key, at in connection.execute(query) if known[key].mailbox.moved_at == at})
+        return found
+
+    def _compare(
+        self, row: UserRow, old: Record | None, owned: dict[str, str], moves: Mapping[str, float], found: _Slice
+    ) -> None:
         values, names = _wanted(row, old, self._act.at)
         complaints = self._complaints(row, old, names, owned)
+        if old is not None and row.key in moves:
+            day = time.strftime("%Y-%m-%d", time.gmtime(moves[row.key]))
+            complaints.append(
+                f"{row.key} was moved to {old.mailbox.home} on {day}; an import does not move it back: "
+                f"correct the row, or use `sluice user set --home {row.home}`"
+            )
         if complaints:
             found.plan.errors[row.key] = [(row.line, self._file.say(row, text)) for text in complaints]
         elif old is None or values != _values(old) or names != set(old.addresses):

@@ -325,3 +325,29 @@ def test_changes_before_the_merge_are_not_undone_by_it(
 def test_the_import_is_in_the_audit(database: ControlDatabase) -> None:
     rows = database.run_read(partial(audit.rows, verb="import"))
     assert [(row.actor, row.after["created"]) for row in rows] == [("tester", 3)]
+
+
+def test_a_file_from_before_a_move_does_not_take_people_back(empty: ControlDatabase, load: Load, act: Act) -> None:
+    """An administrator who imports last week's file again must not undo the moves of the week."""
+    before = f"address,home\n{ANN},cliff\n{BOB},cliff\n"
+    load(before)
+    empty.run_write(partial(holds.open_hold, key=ANN, act=act))
+    empty.run_write(partial(holds.release, key=ANN, act=act, to="zimbra"))
+
+    [message] = refusal(load, before)
+    assert message.startswith("2: ")
+    assert f"{ANN} was moved to zimbra on " in message
+    assert record(empty, ANN).mailbox.home == "zimbra"
+
+    assert load(f"address,home\n{ANN},zimbra\n{BOB},cliff\n").changed == 0
+    assert load(f"address,home\n{BOB},sunray\n").changed == 1
+    edit = partial(edits.edit, key=ANN, wanted=Edit(home="cliff"), act=Act("op", "by hand", act.at + 5))
+    empty.run_write(edit)
+    assert load(f"address,home\n{ANN},sunray\n").changed == 1, "set by hand since: the file may speak again"
+
+
+def test_an_aborted_move_leaves_the_home_to_the_file(empty: ControlDatabase, load: Load, act: Act) -> None:
+    load(f"address,home\n{ANN},cliff\n")
+    empty.run_write(partial(holds.open_hold, key=ANN, act=act))
+    empty.run_write(partial(holds.release, key=ANN, act=act, to=None))
+    assert load(f"address,home\n{ANN},sunray\n").changed == 1
