@@ -28,6 +28,10 @@ class LookupFailed(SluiceError):
     reply = Reply(451, "4.4.3", "Address lookup failed, please try again later")
 
 
+class EmptyDomain(LookupFailed):
+    """No source knows anybody in a domain: an empty or half-written directory, not an authority (promise 5)."""
+
+
 class BadRouteData(SluiceError):
     """What a source said of an address cannot be used (two entries, unmapped home, cycle): temporary, and an alarm."""
 

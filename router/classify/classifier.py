@@ -25,7 +25,7 @@ from router.classify.probe import UNVERIFIED, Prober
 from router.classify.reading import Plan, is_postmaster, plan
 from router.classify.rules import AddressRules
 from router.classify.sources import Sources
-from router.errors import BadRouteData, LookupFailed, SluiceError
+from router.errors import BadRouteData, EmptyDomain, LookupFailed, SluiceError
 from router.model.address import Address
 from router.model.change import ChangeSet
 from router.model.route import Classification, Kind
@@ -190,7 +190,7 @@ class CachingClassifier:
         count = self._counts.run(f"{state} {' '.join(domains)}", lambda: self._sources.populated(domains))
         domain = await count
         if not domain:
-            raise LookupFailed(f"nobody is known in {', '.join(domains)}")
+            raise EmptyDomain(f"nobody is known in {', '.join(domains)}")
         if state == self._state:
             self._populated.add(domain)
 

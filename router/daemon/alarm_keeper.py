@@ -31,12 +31,14 @@ PERIOD = 20.0
 
 log = logging.getLogger("sluice.worker")
 
-_OF_MESSAGES = frozenset({AlarmKind.LOOP, AlarmKind.CORRUPT_BODY, AlarmKind.CORRUPT_ROW})
+_OF_MESSAGES = frozenset({AlarmKind.LOOP, AlarmKind.CORRUPT_BODY})
 _OF_MAILBOXES = frozenset({AlarmKind.PROTECTED_REFUSAL, AlarmKind.UNFIT})
 _REPEATED = frozenset(
     {
         AlarmKind.INTERNAL,
+        AlarmKind.IN_DOUBT,
         AlarmKind.SPOOL_ERROR,
+        AlarmKind.CORRUPT_ROW,
         AlarmKind.BAD_ROUTE_DATA,
         AlarmKind.UNMAPPED_HOME,
         AlarmKind.EMPTY_DOMAIN,

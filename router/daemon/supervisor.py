@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,6 +167,8 @@ class Supervisor:
             child.died(code, now, killed=child.slot in self._killed)
             self._killed.discard(child.slot)
             log.error("worker %d (spool %04d) ended with %s", child.slot, child.spool, _describe(code))
+            if child.single_step(now):
+                await self._alarm("worker-crashing", f"spool {child.spool:04d}", f"ended with {_describe(code)}")
             if now - started < _CRASH_WINDOW and len(child.deaths) > 1:
                 await self._wait(min(_LONGEST_WAIT, 0.5 * 2.0 ** len(child.deaths)))
 
@@ -246,11 +248,12 @@ class Supervisor:
                 log.warning("members cannot be watched: %s", error)
                 self._silent_since.clear()  # they could not acknowledge either
                 continue
-            self._kill_silent(silent)
+            for slot, pid in self._kill_silent(silent):
+                await self._alarm("member-silent", f"worker {slot}", f"pid {pid} was killed")
 
-    def _kill_silent(self, silent: dict[int, int]) -> None:
+    def _kill_silent(self, silent: dict[int, int]) -> list[tuple[int, int]]:
         """
-        `silent`: applied epoch by pid of members that are behind.
+        `silent`: applied epoch by pid of members that are behind. Returns slot and pid of those that were killed.
 
         One that comes nearer is not silent: while changes come all the time, everybody is always a little behind.
         """
@@ -262,17 +265,23 @@ class Supervisor:
             for pid, applied in silent.items()
             if pid in ours
         }
+        killed: list[tuple[int, int]] = []
         for pid, (_, since) in self._silent_since.items():
             process = ours[pid].process
             if process is not None and now - since >= self._settings.safety.ack_timeout:
                 log.error("worker %d (pid %d) does not acknowledge changes and is killed", ours[pid].slot, pid)
                 self._killed.add(ours[pid].slot)
                 _send(process, signal.SIGKILL)
+                killed.append((ours[pid].slot, pid))
+        return killed
 
     # -- reload -------------------------------------------------------------------------------------------------
 
     def _hangup(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._reload())
+        self._spawn(self._reload())
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -283,10 +292,10 @@ class Supervisor:
                 await self._load_and_publish()
             except Exception as error:  # noqa: BLE001 - whatever it was, the former configuration stays in force
                 log.error("the configuration was not reloaded, the former one stays in force: %s", error)  # noqa: TRY400
-                await self._alarm(str(error))
+                await self._alarm("configuration", str(self._path), "; ".join(str(error).splitlines()))
             else:
                 log.info("configuration reloaded")
-                await self._alarm("")
+                await self._alarm("configuration", str(self._path), "")
             finally:
                 self._notifier.ready()
 
@@ -301,15 +310,15 @@ class Supervisor:
         # Certificates are no part of what is published: they are renewed in place.
         self._signal(signal.SIGHUP)
 
-    async def _alarm(self, text: str) -> None:
-        """Raise the alarm about the configuration, or clear it when there is nothing to say."""
+    async def _alarm(self, kind: str, key: str, text: str) -> None:
+        """Raise an alarm, or clear it when there is nothing to say."""
         try:
             if text:
-                await asyncio.to_thread(self._site.alarm, "configuration", str(self._path), text)
+                await asyncio.to_thread(self._site.alarm, kind, key, text)
             else:
-                await asyncio.to_thread(self._site.clear, "configuration", str(self._path))
+                await asyncio.to_thread(self._site.clear, kind, key)
         except SluiceError as error:
-            log.warning("the alarm about the configuration cannot be written: %s", error)
+            log.warning("the alarm %s cannot be written: %s", kind, error)
 
 
 def _send(process: asyncio.subprocess.Process, number: int) -> None:

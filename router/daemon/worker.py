@@ -33,6 +33,7 @@ from router.daemon.clock import SystemClock
 from router.daemon.front import Front
 from router.daemon.requests import RequestDesk
 from router.daemon.single_step import SingleStep
+from router.daemon.spool_watch import SpoolWatch
 from router.daemon.trace import WorkerTrace
 from router.daemon.wiring import LaneSenders, Surroundings, Wiring, longest_settle
 from router.deliver.inflight import EVERYBODY, InFlight
@@ -165,6 +166,7 @@ class Worker:
         plane.lanes.start()
         await plane.releases.begin()
         plane.feeder.start()
+        self._spawn(SpoolWatch(self._spool, self._trace).keep())
         self._spawn(AlarmKeeper(self._database, self._spool.directory.parent).keep())
         # The file may have changed since what it says was published: then this member keeps holds from becoming quiet.
         self._spawn(self._reload())
@@ -251,7 +253,8 @@ class Worker:
         if len(self._wiring.plane.claims):
             return False
         counts = await self._spool.desk.counts(detail=False)
-        return not any(one.queued + one.held for one in (counts.mail, counts.own))
+        # Parked mail needs an owner too: some of it is tried again in time, the rest waits for an operator's request.
+        return not any(one.queued + one.held + one.parked for one in (counts.mail, counts.own))
 
     def _changed(self, changes: ChangeSet) -> Sequence[Blocking]:
         rows = self._wiring.plane.following.apply(changes)

@@ -9,6 +9,7 @@ so 421 and 554 greetings alike mean the next host or a later time.
 """
 
 import asyncio
+import os
 import socket
 import ssl
 import time
@@ -184,8 +185,7 @@ class Connector:
             raise ConnectFailed(own_reply("4.4.1", f"connect to {endpoint}: timed out", str(endpoint))) from None
         except OSError as error:
             _close(sock)
-            why = error.strerror or type(error).__name__
-            raise ConnectFailed(own_reply("4.4.1", f"connect to {endpoint}: {why}", str(endpoint))) from error
+            raise ConnectFailed(own_reply("4.4.1", f"connect to {endpoint}: {_why(error)}", str(endpoint))) from error
         except BaseException:
             _close(sock)
             raise
@@ -272,6 +272,13 @@ def _cipher(protocol: NextHopProtocol) -> str:
     transport = protocol.transport
     cipher = transport.get_extra_info("cipher") if transport is not None else None
     return f"{cipher[1]} {cipher[0]}" if cipher else "TLS"
+
+
+def _why(error: OSError) -> str:
+    """In the system's words: asyncio puts its own in `strerror` ("Connect call failed …")."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__
 
 
 def _close(sock: socket.socket | None) -> None:

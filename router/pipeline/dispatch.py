@@ -28,6 +28,7 @@ from router.pipeline.conclude import Concluded, Concluder, merged
 from router.pipeline.plan import Plan, Routed, make_plan
 from router.pipeline.ports import Rules, Signer, Trace
 from router.pipeline.releases import Releases
+from router.pipeline.trouble import note_lookup, note_route
 from router.ports import Classifier, Clock, Queue, Router, Sender
 from router.report.alarms import AlarmKind
 
@@ -170,6 +171,7 @@ class Dispatcher:
             for key, answer in zip(unknown, answers, strict=True):
                 if isinstance(answer, BaseException):
                     failures[key] = reply_for(answer)
+                    note_lookup(self._trace, key, answer)
         return failures
 
     def _decide(
@@ -200,7 +202,9 @@ class Dispatcher:
             reply = failures.get(recipient.address.key, LookupFailed.reply)
             return Routed(recipient, None, Later(reply))
         facts = DispatchFacts(recipient.unknown_since, message.header.marks)
-        return Routed(recipient, found, self._router.at_dispatch(found, facts, now))
+        route = self._router.at_dispatch(found, facts, now)
+        note_route(self._trace, found, route)
+        return Routed(recipient, found, route)
 
     # -- carrying out -----------------------------------------------------------------------------------------
 
@@ -241,6 +245,7 @@ class Dispatcher:
             return
         # The store may still be delivering what it took: until then a hold must not call the mailbox quiet.
         entry.stage(IN_DOUBT)
+        self._trace.alarm(AlarmKind.IN_DOUBT, entry.queue_id, f"{lane} gave no reply to the final dot")
         loop = asyncio.get_running_loop()
         loop.call_later(self._rules.settle(lane), lambda: self._inflight.end(entry, in_doubt=True))
 

@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from router.deliver.claims import Claims
-from router.errors import LookupFailed
+from router.errors import LookupFailed, SluiceError
 from router.model.address import Address
 from router.model.envelope import Envelope, HeaderFacts, NewRecipient, RecipientState, Work
 from router.model.reply import Reply
 from router.model.route import Classification, Deliver, Held, Kind, Later, Park, Refuse
 from router.pipeline.ports import Trace
 from router.pipeline.releases import Releases
+from router.pipeline.trouble import note_lookup, note_route
 from router.ports import BodyWriter, Classifier, Clock, Intake, Router
 
 _OVERTAKEN = 8
@@ -77,6 +78,7 @@ class Receiver:
         if found.kind is Kind.FOREIGN and not envelope.client.trusted:
             return RELAY_DENIED
         route = self._router.at_reception(found, self._clock.wall())
+        note_route(self._trace, found, route)
         match route:
             case Deliver():
                 draining = self._releases.draining(route.mailbox)
@@ -100,7 +102,11 @@ class Receiver:
             found = self._classifier.known(address)
             if found is not None:
                 return found
-            await self._classifier.classify(address)
+            try:
+                await self._classifier.classify(address)
+            except SluiceError as error:
+                note_lookup(self._trace, address.key, error)
+                raise
         raise LookupFailed("changes overtook the lookup again and again")
 
     async def message(

@@ -24,8 +24,6 @@ class AlarmKind(StrEnum):
     NEXT_HOP_IS_US = "next-hop-is-us"
     HOLD_OVERDUE = "hold-overdue"
     IN_DOUBT = "in-doubt"
-    DRIFT = "drift"
-    DIRECTORY_DOWN = "directory-down"
     EMPTY_DOMAIN = "empty-domain"
     CONTROL_DOWN = "control-down"
     RESTORED = "restored"
@@ -65,9 +63,6 @@ _REMEDIES = {
     "end it with `sluice release ADDRESS`. Mail is kept until then.",
     AlarmKind.IN_DOUBT: "A store took a message but its reply was lost: look for a duplicate of the message named, "
     "and compare the copy of the mailbox.",
-    AlarmKind.DRIFT: "Somebody else changed a mailbox that a command holds: compare `sluice user show ADDRESS` with "
-    "the directory before the release.",
-    AlarmKind.DIRECTORY_DOWN: "A directory does not answer: mail waits where its answer is needed. Repair it.",
     AlarmKind.EMPTY_DOMAIN: "No source knows anybody in the domain, so its mail gets 451: check the import or the "
     "search base.",
     AlarmKind.CONTROL_DOWN: "The control database cannot be read: nothing is delivered to mailboxes until it can.",

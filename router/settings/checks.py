@@ -38,23 +38,26 @@ def check_identity(draft: Draft, findings: Findings) -> None:
 
 
 def check_state(draft: Draft, findings: Findings) -> None:
-    """`state_dir` is absolute; `database` is `sqlite` or an address of a database shared by all workers."""
+    """`database` is `sqlite`, or the URL of an SQLite file with an absolute path."""
     database = draft.text("database")
     if database is None or database == "sqlite":
         return
-    remedy = "write sqlite, or postgresql://USER@HOST/DATABASE"
+    remedy = "write sqlite, or sqlite:////PATH with four slashes"
     try:
         url = make_url(database)
-        backend, place = url.get_backend_name(), url.database or ""
     except (ArgumentError, ValueError):  # the text itself may hold a password, so it is not repeated
         findings.add(("database",), "is neither sqlite nor a database URL", remedy)
         return
-    if backend not in {"sqlite", "postgresql"}:
-        findings.add(("database",), f"databases of kind {shown(backend)} are not supported", remedy)
-    elif not place:
+    if url.get_backend_name() in {"postgresql", "postgres"}:
+        findings.add(("database",), "PostgreSQL is not supported yet: use sqlite", remedy)
+    elif url.drivername not in {"sqlite", "sqlite+pysqlite"}:
+        findings.add(("database",), f"databases of kind {shown(url.drivername)} are not supported", remedy)
+    elif not url.database:
         findings.add(("database",), "the URL names no database", remedy)
-    elif backend == "sqlite" and not place.startswith("/"):
-        findings.add(("database",), "the file must have an absolute path", "write sqlite:////PATH with four slashes")
+    elif not url.database.startswith("/"):
+        findings.add(("database",), "the file must have an absolute path", remedy)
+    elif url.host or url.username or url.password:
+        findings.add(("database",), "a file has neither host nor account", remedy)
 
 
 def check_listeners(draft: Draft, findings: Findings) -> None:

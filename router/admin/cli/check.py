@@ -1,5 +1,6 @@
 """
-`sluice check`: every error of the configuration at once; `--live` asks DNS, stores, certificates, disk and database.
+`sluice check`: every error of the configuration at once, and what is hazardous about a good one; `--live` asks DNS,
+stores, certificates, disk and database.
 
 Exit status: 0 nothing is wrong, 78 the configuration is faulty, 1 the configuration is good and `--live` found an
 error (warnings do not count), 75 `--accept-restored` is durable but not applied by every worker yet.
@@ -19,6 +20,7 @@ from router.admin.cli.check_certificates import check_listeners
 from router.admin.cli.check_certificates import check_stores as check_store_certificates
 from router.admin.cli.check_dns import check_dns
 from router.admin.cli.check_finding import Finding, Level
+from router.admin.cli.check_hazards import check_hazards
 from router.admin.cli.check_local import check_local
 from router.admin.cli.check_restored import accept
 from router.admin.cli.check_stores import check_stores
@@ -64,7 +66,9 @@ def check(
         return _tell_problems(context, problems)
     if accept_restored:
         return _accept(context, reason, timeout)
-    findings = asyncio.run(_ask(context, settings, step)) if live else []
+    findings = check_hazards(context)
+    if live:
+        findings += asyncio.run(_ask(context, settings, step))
     return _tell_findings(context, findings, settings.fingerprint)
 
 

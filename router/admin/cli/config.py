@@ -1,16 +1,13 @@
 """
 `sluice config show`: the configuration as it takes effect, with every default, in the form of the file itself.
 
-Guarantees: what it prints is a configuration that means the same, but for a password in the database's URL, which is
-not shown.
+Guarantees: what it prints is a configuration that means the same.
 """
 
 from typing import Annotated
 
 import typer
 import yaml
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
 from router.admin.cli.context import Context
 from router.admin.cli.output import safe
@@ -56,8 +53,6 @@ def in_force(settings: Settings, *, non_default: bool) -> dict[str, object]:
         values["domains"] = {name: _alias(value) or value for name, value in domains.items()}
     if "workers" in values and settings.workers == 0:
         values["workers"] = "auto"
-    if "database" in values and settings.database != "sqlite":
-        values["database"] = _without_password(settings.database)
     return values
 
 
@@ -73,10 +68,3 @@ def _as_written(value: object) -> object:
 def _alias(value: object) -> dict[str, object]:
     real = value.get("alias_of") if isinstance(value, dict) else ""
     return {"alias_of": real} if real else {}
-
-
-def _without_password(url: str) -> str:
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return "(not shown)"

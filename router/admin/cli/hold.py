@@ -94,12 +94,13 @@ def _report(context: Context, results: list[HoldResult]) -> int:
     status = hold_report.hold_status(results)
     for one in results:
         hold_report.tell_hold(out, one, found.get(one.key))
-    if any(one.quiet for one in results):
-        out.line(hold_report.OUT_OF_SIGHT)
+    remark = hold_report.OUT_OF_SIGHT if any(one.quiet for one in results) else ""
+    if remark:
+        out.line(remark)
     out.document(
         {
             "holds": [hold_report.hold_json(one, found.get(one.key)) for one in results],
-            "remark": hold_report.OUT_OF_SIGHT,
+            "remark": remark,
             "exit": int(status),
         }
     )

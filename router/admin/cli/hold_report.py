@@ -24,6 +24,7 @@ OUT_OF_SIGHT = (
     " our sight: before the last pass of the copy, see that the store's queue has none for these mailboxes, and close"
     " submission and local delivery for them there."
 )
+"""Told where a copy is about to be made: of a mailbox that is quiet. Once it is released there is nothing to close."""
 
 
 def hold_status(results: Iterable[HoldResult]) -> Exit:

@@ -8,9 +8,9 @@ over.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Annotated
 
 import typer
@@ -45,13 +45,14 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is the same for every mailbox of the run. `longest` and `timeout` are seconds."""
+    """What is the same for every mailbox of the run. `longest` and `timeout` are seconds; `warn` speaks once."""
 
     target: str
     act: Act
     copy: CopyCommand | None
     longest: float
     timeout: float
+    warn: Callable[[], None]
 
 
 @app.command()
@@ -87,7 +88,8 @@ def move(
     if dry_run:
         return _preview(context, keys, to)
     longest = context.settings().safety.max_hold if max_ is None else max_
-    plan = Plan(to, context.act(reason), copy, longest, timeout)
+    warn = cache(partial(context.out.note, hold_report.OUT_OF_SIGHT))
+    plan = Plan(to, context.act(reason), copy, longest, timeout, warn)
     done: list[Moved] = []
     try:
         for one in _each(context, keys, plan):
@@ -130,7 +132,10 @@ def _move(context: Context, works: Operations, key: str, plan: Plan) -> Moved:
 
 
 def _copy(plan: Plan, record: Record, held: HoldResult) -> int:
-    return 0 if plan.copy is None else plan.copy.run(record, plan.target, held.hold)
+    if plan.copy is None:
+        return 0
+    plan.warn()
+    return plan.copy.run(record, plan.target, held.hold)
 
 
 def _judge(key: str, result: MoveResult) -> Moved:
@@ -176,13 +181,11 @@ def _close(context: Context, done: Sequence[Moved], keys: Sequence[str]) -> int:
     status = next((one.status for one in done if one.status), Exit.OK)
     if left:
         out.line(f"not begun: {len(left)}: {', '.join(left[:10])}{' …' if len(left) > 10 else ''}")
-    if any(one.step == "moved" for one in done):
-        out.line(hold_report.OUT_OF_SIGHT)
     out.document(
         {
             "moves": [_json(one) for one in done],
             "not_begun": left,
-            "remark": hold_report.OUT_OF_SIGHT,
+            "remark": hold_report.OUT_OF_SIGHT if any(one.step == "copy" for one in done) else "",
             "exit": int(status),
         }
     )

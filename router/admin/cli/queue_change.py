@@ -40,6 +40,14 @@ from router.spool.spool import Spool
 CHUNK = 500
 """Recipients in one request: a worker does it in one go between deliveries."""
 FLUSH = "flush"
+_BECOMES: Mapping[str, dict[str, str]] = {
+    FLUSH: {"state": "queued", "due": "now"},
+    "requeue": {"state": "queued"},
+    "delete": {"state": "removed"},
+    "park": {"state": "parked"},
+    "unpark": {"state": "queued"},
+}
+"""What the mail is after each change, for the audit; what it was and how it was chosen stands before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +275,7 @@ def _note(request: Request, done: Done) -> None:
 
 def _audit(connection: Connection, change: Change, extent: Extent) -> None:
     ids = change.selection.ids
-    before = {"messages": extent.messages, "recipients": extent.recipients}
     asked = filter_json(change.selection.wanted) | ({"ids": list(ids[:100])} if ids else {})
-    audit.write(connection, change.act, f"queue {change.kind}", ids[0] if len(ids) == 1 else "", before, asked)
+    before = {"messages": extent.messages, "recipients": extent.recipients} | asked
+    key = ids[0] if len(ids) == 1 else ""
+    audit.write(connection, change.act, f"queue {change.kind}", key, before, _BECOMES[change.kind])

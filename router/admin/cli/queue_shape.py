@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router.admin.cli.output import safe
+from router.model.envelope import RecipientState
 from router.spool.finding import QueueEntry
 
 EDGES = (5, 10, 20, 40, 80, 160, 320, 640, 1280)
@@ -58,7 +59,11 @@ def key_of(entry: QueueEntry, by: str) -> str:
         return entry.mailbox or "(none)"
     if by == "reason":
         return entry.reason or "(not tried yet)"
-    return entry.state if by == "state" else entry.lane or "(not routed yet)"
+    if by == "state":
+        return entry.state
+    if entry.state != RecipientState.QUEUED:  # it waits for a person, whichever store it was meant for
+        return f"({entry.state})"
+    return entry.lane or "(not routed yet)"
 
 
 def as_text(shape: Shape, limit: int) -> Iterator[str]:

@@ -18,7 +18,7 @@ def serve(ctx: typer.Context) -> int:
     """
     Run the relay in the foreground: SIGTERM drains and ends it, SIGHUP reads the configuration again.
 
-    Exit status 78: the configuration is faulty; 70: it cannot start.
+    Exit status 78: the configuration is faulty; 71: it cannot start or go on (a port, the disk, the control database).
     """
     context = Context.of(ctx)
     require_readable(context.config)

@@ -1,8 +1,8 @@
 """
 `sluice status`: the state of the relay in one screen.
 
-Exit status 1 while an alarm is open, the accounts do not balance or a spool cannot be read, so that a monitor can
-run it; 0 otherwise, whether workers run or not. 69 without a control database (what the spools say is shown).
+Exit status 1 while an alarm is open, no worker runs, the accounts do not balance or a spool cannot be read, so that a
+monitor can run it; 0 otherwise. 69 without a control database (what the spools say is shown).
 """
 
 import typer
@@ -20,7 +20,7 @@ app = typer.Typer()
 
 @app.command()
 def status(ctx: typer.Context) -> int:
-    """Show alarms, queue, balance, workers, stores and holds. Exit status 1 while an alarm is open."""
+    """Show alarms, queue, balance, workers, stores and holds. Exit status 1 while an alarm is open or no worker runs."""
     context = Context.of(ctx)
     settings = context.settings()
     database, why = _database(context)

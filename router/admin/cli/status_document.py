@@ -22,6 +22,7 @@ def document(view: StatusView, settings: Settings) -> dict[str, Any]:
         "hostname": settings.hostname,
         "at": moment(view.now),
         "sound": view.sound,
+        "running": control.running if control else None,
         "queue": queue(view),
         "accounts": totals(view.mail),
         "own": totals(view.own),

@@ -21,6 +21,8 @@ _PLACES = ("delivered", "queued", "held", "parked", "quarantined", "returned", "
 
 def show(out: Output, view: StatusView, settings: Settings) -> None:
     """The whole screen."""
+    if view.control is not None and not view.control.running:
+        out.line("NO WORKER IS RUNNING: nothing is accepted or delivered")
     for text in view.unreadable:
         out.line(f"CANNOT BE READ: {text}")
     _alarms(out, view)
@@ -38,10 +40,15 @@ def _alarms(out: Output, view: StatusView) -> None:
         return
     out.line(f"{len(found)} ALARM{'' if len(found) == 1 else 'S'}")
     for one in found[:ROWS]:
-        out.line(f"  {one.kind} {one.key}: {one.text} ({one.count} times, last {moment(one.last)})")
+        out.line(f"  {one.kind} {one.key}: {_joined(one.text)} ({one.count} times, last {moment(one.last)})")
         if one.kind in _KINDS:
             out.line(f"    {AlarmKind(one.kind).remedy}")
     _more(out, found)
+
+
+def _joined(text: str) -> str:
+    """Several problems, which come one a line with their remedies indented, on one line."""
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _queue(out: Output, view: StatusView) -> None:
@@ -70,12 +77,9 @@ def equation(totals: Totals) -> str:
 
 
 def _workers(out: Output, view: StatusView, settings: Settings) -> None:
+    if view.control is None or not view.control.members:
+        return
     out.line()
-    if view.control is None:
-        return
-    if not view.control.members:
-        out.line("no worker is running")
-        return
     epoch = view.control.epoch
     rows = [
         (one.slot, one.pid, _life(alive(one)), f"{one.spool:04d}", one.applied, max(epoch - one.applied, 0))

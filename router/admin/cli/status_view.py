@@ -54,6 +54,11 @@ class ControlView:
     paused: dict[str, Pause]
     homes: dict[str, int]
 
+    @property
+    def running(self) -> bool:
+        """A worker is registered whose process is there, or runs on another host."""
+        return any(alive(one) is not False for one in self.members)
+
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
@@ -81,8 +86,8 @@ class StatusView:
 
     @property
     def sound(self) -> bool:
-        """No alarm is open, the accounts balance, and everything could be read."""
-        known = self.control is not None and not self.control.alarms
+        """A worker runs, no alarm is open, the accounts balance, and everything could be read."""
+        known = self.control is not None and self.control.running and not self.control.alarms
         return known and not self.missing and not self.unreadable
 
 

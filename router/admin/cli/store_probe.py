@@ -39,8 +39,15 @@ class Finding:
     notes: tuple[str, ...] = ()
 
     @property
+    def trouble(self) -> str:
+        """What is wrong: no session fit for mail, or a recipient that was not accepted; '' when nothing is."""
+        if self.failed or self.rcpt is None or self.rcpt.positive:
+            return self.failed
+        return f"recipient not accepted: {self.rcpt}"
+
+    @property
     def ok(self) -> bool:
-        return not self.failed and (self.rcpt is None or self.rcpt.positive)
+        return not self.trouble
 
 
 class _Only:

@@ -84,7 +84,7 @@ def try_stores(
             (
                 one.store,
                 one.endpoint,
-                one.failed or "ok",
+                one.trouble or "ok",
                 one.tls or "none",
                 f"{one.seconds:.3f}",
                 " ".join(one.offers),
@@ -135,7 +135,7 @@ def _json(one: Finding) -> dict[str, object]:
         "store": one.store,
         "address": one.endpoint,
         "ok": one.ok,
-        "failed": one.failed,
+        "failed": one.trouble,
         "tls": one.tls,
         "seconds": round(one.seconds, 4),
         "offers": list(one.offers),

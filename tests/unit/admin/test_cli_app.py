@@ -15,6 +15,7 @@ from router.admin.cli import app as root
 from router.admin.cli import exits
 from router.admin.cli.context import Context, find_config, who
 from router.admin.cli.exits import CommandFailed, Exit, explain
+from router.daemon.serve import EX_CONFIG, EX_OSERR
 from router.errors import (
     BodyDamaged,
     Conflict,
@@ -227,3 +228,10 @@ def test_serve_hands_the_file_to_the_daemon(sluice: Sluice, config: Path, monkey
     monkeypatch.setitem(sys.modules, "router.daemon.serve", daemon)
     assert sluice("serve").status == 75
     assert sluice("serve", "--config", "/nowhere/s.yaml").status == 66
+
+
+def test_the_help_of_serve_names_the_statuses_that_the_daemon_ends_with(sluice: Sluice) -> None:
+    text = " ".join(sluice("serve", "--help").out.split())
+    assert f"{EX_CONFIG}: the configuration is faulty" in text
+    assert f"{EX_OSERR}: it cannot start" in text
+    assert "70" not in text

@@ -265,11 +265,70 @@ def test_a_good_configuration(sluice: Sluice) -> None:
     assert set(found.json) == {"version", "file", "problems", "findings", "fingerprint", "exit"}
 
 
+def warnings(found: Any) -> dict[str, tuple[str, str]]:
+    return {one["subject"]: (one["text"], one["remedy"]) for one in found.json["findings"] if one["level"] == "warning"}
+
+
+def test_a_postmaster_with_a_mailbox_is_warned_of(sluice: Sluice, config: Path, state: Path) -> None:
+    found = sluice("check", "--json")
+    assert found.status == 0
+    text, remedy = warnings(found)["postmaster"]
+    assert text == "root@example.edu is a mailbox, so it can never be held"
+    assert remedy.startswith("before it is moved, name another address in `postmaster:`")
+    assert "can never be held" in sluice("check").out
+    assert sluice("check", "--live", "--step", "1s").out.count("can never be held") == 1
+    good = config.read_text()
+    for other in ("nobody@example.edu", "tickets@example.edu", "hostmaster@elsewhere.org"):
+        config.write_text(good.replace("root@example.edu", other))
+        assert sluice("check", "--json").json["findings"] == [], other
+    config.write_text(good.replace("root@example.edu", "a.ann+x@alias.example.edu"))
+    assert warnings(sluice("check", "--json"))["postmaster"][0].startswith("ann@example.edu is a mailbox")
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage", "empty"])
+def test_without_a_readable_database_a_check_says_nothing_of_the_postmaster(
+    sluice: Sluice, state: Path, damage: str
+) -> None:
+    path = state / "control.db"
+    path.write_bytes(b"" if damage == "empty" else b"x" * 8192)
+    if damage == "missing":
+        path.unlink()
+    found = sluice("check", "--json")
+    assert (found.status, found.json["findings"]) == (0, [])
+    assert path.exists() == (damage != "missing")
+
+
+@pytest.mark.parametrize(
+    ("relays", "trusted", "told"),
+    [
+        ("[192.0.2.53/32]", "[192.0.2.53/32]", ["192.0.2.53/32"]),
+        ("[192.0.2.53/32, 127.0.0.1]", "[192.0.2.0/24, 127.0.0.0/8]", ["192.0.2.53/32", "127.0.0.1/32"]),
+        ("[192.0.2.0/24]", "[192.0.2.7, 192.0.2.8]", ["192.0.2.7/32", "192.0.2.8/32"]),
+        ('["::ffff:192.0.2.0/120"]', "[192.0.2.7]", ["192.0.2.7/32"]),
+        ('["2001:db8::1"]', '["2001:db8::/64"]', ["2001:db8::1/128"]),
+        ("[192.0.2.53/32]", "[192.0.2.54/32]", []),
+        ("[0.0.0.1]", '["::1"]', []),
+    ],
+)
+def test_gateways_that_are_trusted_are_warned_of(
+    sluice: Sluice, config: Path, relays: str, trusted: str, told: list[str]
+) -> None:
+    text = config.read_text().replace("root@", "nobody@").replace("relays: [192.0.2.53/32]", f"relays: {relays}")
+    config.write_text(f"{text}trusted_networks: {trusted}\n")
+    found = sluice("check", "--json")
+    assert found.status == 0
+    said = warnings(found)
+    assert list(said) == told
+    assert all("relays strangers' mail as trusted unless it uses XCLIENT or PROXY" in one for one, _ in said.values())
+
+
 def test_live_fails_for_errors_only(sluice: Sluice, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verb, "Dns", lambda _servers: FakeDns({}, {}))
     found = sluice("check", "--live", "--step", "2s", "--json")
     assert found.status == 1
-    assert {one["area"] for one in found.json["findings"]} == {"dns", "store", "disk", "database", "spool"}
+    assert {one["area"] for one in found.json["findings"]} == {
+        "dns", "store", "disk", "database", "spool", "configuration",
+    }  # fmt: skip
     assert "error" in sluice("check", "--live", "--step", "2s").out
 
 

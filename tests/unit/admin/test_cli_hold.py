@@ -99,6 +99,8 @@ def test_a_living_worker_is_waited_for_and_named(sluice: Sluice, alive: Member, 
     plain = sluice("hold", ANN, "--timeout", "0s", *BECAUSE)
     assert plain.status == 75
     assert "NOT quiet" in plain.out
+    assert "out of our sight" not in plain.out
+    assert found.json["remark"] == ""
     assert "pid 4711" in plain.out
 
 
@@ -311,6 +313,8 @@ def test_move_runs_the_copy_while_quiet_and_flips(sluice: Sluice, database: Cont
     found = sluice("move", ANN, "--to", "zimbra", "--run", str(script), *BECAUSE)
     assert found.status == 0
     assert "moved, home cliff -> zimbra" in found.out
+    assert "out of our sight" not in found.out
+    assert found.err.count("out of our sight") == 1  # before the copy
     assert home(database, ANN) == "zimbra"
     assert held(database, ANN) is None
     assert told.read_text().splitlines() == [
@@ -323,6 +327,19 @@ def test_move_runs_the_copy_while_quiet_and_flips(sluice: Sluice, database: Cont
     again = sluice("move", ANN, "--to", "zimbra", "--run", "/bin/false", *BECAUSE)
     assert again.status == 0
     assert "there already" in again.out
+    assert "out of our sight" not in again.out + again.err
+    assert sluice("move", ANN, "--to", "zimbra", *BECAUSE, "--json").json["remark"] == ""
+
+
+def test_what_is_out_of_sight_is_told_before_the_first_copy_and_not_afterwards(sluice: Sluice) -> None:
+    found = sluice("move", ANN, BOB, "--to", "zimbra", "--run", "sh -c 'echo copying >&2'", *BECAUSE)
+    assert found.err.count("out of our sight") == 1
+    without = sluice("move", ANN, BOB, "--to", "cliff", *BECAUSE)
+    assert without.status == 0
+    assert "out of our sight" not in without.out + without.err
+    failed = sluice("move", ANN, "--to", "zimbra", "--run", "false", *BECAUSE, "--json").json
+    assert "out of our sight" in failed["remark"]  # it is quiet, and the copy is to be made again
+    assert sluice("move", ANN, "--to", "zimbra", "--run", "true", *BECAUSE, "--json").json["remark"] == ""
 
 
 def test_a_failing_copy_leaves_the_hold_and_begins_no_other(sluice: Sluice, database: ControlDatabase) -> None:

@@ -180,7 +180,24 @@ def test_the_audit_names_actor_reason_and_extent(site: Any, two: list[str], slui
     (row,) = audited(site)
     assert (row.verb, row.key, row.reason) == ("queue park", two[1], "a look")
     assert row.actor not in {"", "unknown"}
-    assert row.before == {"messages": 1, "recipients": 1}
+    assert row.before == {"messages": 1, "recipients": 1, "ids": [two[1]]}
+    assert row.after == {"state": "parked"}
+
+
+def test_the_audit_says_what_the_mail_becomes(site: Any, two: list[str], sluice: Callable[..., Any]) -> None:
+    sluice("queue", "park", "--mailbox", "bob@example.edu", "--reason", "look")
+    sluice("queue", "unpark", "--all", "--reason", "seen")
+    sluice("queue", "requeue", "--state", "queued", "--reason", "again")
+    sluice("queue", "flush", "--all")
+    sluice("queue", "delete", "--all", "--yes", "--reason", "spam")
+    rows = {one.verb.removeprefix("queue "): (one.before, one.after) for one in audited(site)}
+    assert rows == {
+        "park": ({"messages": 1, "recipients": 1, "mailbox": "bob@example.edu"}, {"state": "parked"}),
+        "unpark": ({"messages": 1, "recipients": 1, "state": "parked"}, {"state": "queued"}),
+        "requeue": ({"messages": 2, "recipients": 2, "state": "queued"}, {"state": "queued"}),
+        "flush": ({"messages": 2, "recipients": 2, "state": "queued"}, {"state": "queued", "due": "now"}),
+        "delete": ({"messages": 2, "recipients": 2}, {"state": "removed"}),
+    }
 
 
 def test_a_dry_run_changes_nothing(site: Any, two: list[str], sluice: Callable[..., Any]) -> None:

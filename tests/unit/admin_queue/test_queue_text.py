@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from router.admin.cli.queue_change import filter_json, lane_filters
 from router.admin.cli.queue_format import HEADING, Listed, Sums, Windows, as_json, as_mailq, messages, queue_name
 from router.admin.cli.queue_select import BadSelection, Selection, queue_ids
-from router.admin.cli.queue_shape import EDGES, MAX_KEYS, OTHERS, Shape, as_text, bucket
+from router.admin.cli.queue_shape import EDGES, MAX_KEYS, OTHERS, Shape, as_text, bucket, key_of
 from router.daemon.requests import queue_filter
 from router.model.mailbox import Hold
 from router.spool.finding import QueueEntry, QueueFilter
@@ -138,8 +138,17 @@ def test_shape_as_text_begins_with_the_total() -> None:
     shape.add([ENTRY, HELD, replace(ENTRY, lane="")])
     lines = list(as_text(shape, limit=1))
     assert lines[1].split()[:2] == ["TOTAL", "3"]
-    assert lines[2].split()[:2] == ["cliff", "2"]
+    assert lines[2].split()[:2] == ["(held)", "1"]
     assert len(lines) == 3
+
+
+@pytest.mark.parametrize("lane", ["", "cliff"])
+@pytest.mark.parametrize("state", ["held", "parked", "quarantined"])
+def test_what_waits_for_no_store_has_a_row_of_its_own(state: str, lane: str) -> None:
+    entry = replace(ENTRY, state=state, lane=lane)
+    assert key_of(entry, "store") == f"({state})"
+    assert key_of(entry, "state") == state
+    assert key_of(replace(ENTRY, lane=lane), "store") == (lane or "(not routed yet)")
 
 
 def test_queue_ids_take_marks_and_repetitions() -> None:

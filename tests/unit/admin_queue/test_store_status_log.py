@@ -64,13 +64,34 @@ def told(site: Any, kit: Any) -> list[str]:
 # --- status
 
 
-def test_status_of_a_fresh_site(sluice: Callable[..., Any]) -> None:
+def test_status_of_a_fresh_site(site: Any, sluice: Callable[..., Any]) -> None:
+    join(site)
     result = sluice("status")
     assert result.status == 0
     assert "no alarms" in result.out
-    assert "no worker is running" in result.out
+    assert "NO WORKER" not in result.out
     document = sluice("status", "--json").document
     assert (document["version"], document["queue"]["total"], document["balanced"]) == (1, 0, True)
+    assert (document["sound"], document["running"]) == (True, True)
+
+
+@pytest.mark.parametrize("members", ["none", "gone"])
+def test_status_without_a_running_worker_says_so_first_and_exits_1(
+    site: Any, sluice: Callable[..., Any], members: str
+) -> None:
+    if members == "gone":
+        join(site, pid=2**22 - 1)
+    result = sluice("status")
+    assert result.status == 1
+    assert result.out.splitlines()[0] == "NO WORKER IS RUNNING: nothing is accepted or delivered"
+    document = sluice("status", "--json").document
+    assert (document["sound"], document["running"]) == (False, False)
+
+
+def test_a_worker_of_another_host_counts_as_running(site: Any, sluice: Callable[..., Any]) -> None:
+    member = Member("inc-9", "elsewhere", 0, 2**22 - 1, 1, 0, site.fingerprint, time.time())
+    write(site, partial(members.register, member=member))
+    assert sluice("status").status == 0
 
 
 def test_status_counts_the_queue_and_its_balance(told: list[str], sluice: Callable[..., Any]) -> None:
@@ -115,6 +136,7 @@ def test_equation_shows_the_sign() -> None:
 
 
 def test_an_open_alarm_is_exit_1_until_it_is_cleared(site: Any, sluice: Callable[..., Any]) -> None:
+    join(site)
     write(site, partial(alarms.raise_alarm, kind="store-down", key="cliff", text="no \x1b[2Janswer", now=1000.0))
     result = sluice("status")
     assert result.status == 1
@@ -124,6 +146,16 @@ def test_an_open_alarm_is_exit_1_until_it_is_cleared(site: Any, sluice: Callable
     assert sluice("status", "--json").document["alarms"][0]["count"] == 1
     write(site, partial(alarms.clear_alarm, kind="store-down", key="cliff", now=1001.0))
     assert sluice("status").status == 0
+
+
+def test_an_alarm_with_several_problems_shows_them_on_one_line(site: Any, sluice: Callable[..., Any]) -> None:
+    text = "a.yaml:2: x: unknown key\n    did you mean y?\na.yaml:9: z: is missing"
+    write(site, partial(alarms.raise_alarm, kind="configuration", key="a.yaml", text=text, now=1000.0))
+    joined = "configuration a.yaml: a.yaml:2: x: unknown key; did you mean y?; a.yaml:9: z: is missing ("
+    told = sluice("status").out
+    assert joined in told
+    assert "\\n" not in told
+    assert sluice("status", "--json").document["alarms"][0]["text"] == text
 
 
 def test_holds_are_quiet_or_say_what_they_wait_for(site: Any, kit: Any, sluice: Callable[..., Any]) -> None:
@@ -232,13 +264,17 @@ async def test_store_test_speaks_to_the_store(site: Any, kit: Any, sluice: Calla
         assert await asyncio.to_thread(sluice, "store", "test", "cliff")
         store.behaviour = Behaviour(refusals=(Refusal("ann@*", "550 5.1.1 nobody \x07here"),))
         bad = await asyncio.to_thread(sluice, "store", "test", "cliff", "--rcpt", kit.ANN)
+        told = (await asyncio.to_thread(sluice, "store", "test", "cliff", "--rcpt", kit.ANN, "--json")).document
         assert store.arrivals == []
     (found,) = good.document["tests"]
     assert (good.status, found["ok"], found["rcpt_code"]) == (0, True, 250)
     assert "PIPELINING" in found["offers"]
     assert bad.status == 1
-    assert "nobody" in bad.out
+    assert "recipient not accepted: 550 5.1.1 nobody" in bad.out
+    assert " ok " not in bad.out
     assert "\x07" not in bad.out
+    assert not told["tests"][0]["ok"]
+    assert told["tests"][0]["failed"].startswith("recipient not accepted: 550 5.1.1 nobody")
 
 
 def test_store_test_of_a_store_that_is_down(sluice: Callable[..., Any]) -> None:

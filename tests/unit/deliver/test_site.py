@@ -1,12 +1,16 @@
 """The factory: a sender of each kind, end to end to a scripted hop."""
 
+import asyncio
 from typing import Any
 
 import pytest
+import uvloop
 
+from router.deliver.connection import ConnectFailed, Connector, Endpoint
 from router.deliver.extensions import Extensions, announced_name, parse_extensions
 from router.deliver.names import Dns, SystemNames
 from router.deliver.site import Senders
+from router.deliver.tls import tls_policy
 from router.settings.schema import HostPort, Outbound, Store
 
 
@@ -61,3 +65,14 @@ def test_extensions() -> None:
 def test_announced_name() -> None:
     assert announced_name(b"MX.Example.edu. ESMTP") == "mx.example.edu"
     assert announced_name(b"") == ""
+
+
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_refused_connection_is_told_in_the_words_of_the_system(factory: Any, no_host: Endpoint) -> None:
+    async def dial() -> str:
+        with pytest.raises(ConnectFailed) as failed:
+            await Connector("mx.example.edu", tls_policy("off")).open(no_host, lambda _stage: None)
+        return failed.value.reply.text
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        assert runner.run(dial()) == f"connect to {no_host}: Connection refused"

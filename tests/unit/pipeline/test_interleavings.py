@@ -286,3 +286,11 @@ async def test_a_resynchronisation_may_hide_that_an_address_was_moved(world: Wor
         store.resume.set()
         await plane.settle()
         assert plane.barrier.quiet("alice@example.edu")
+
+
+async def test_a_home_that_is_no_store_is_an_alarm_and_temporary(world: World) -> None:
+    world.add("lost", "nowhere")
+    async with Plane(world) as plane:
+        [reply] = await plane.send("lost@example.edu")
+        assert (reply.code, reply.enhanced) == (451, "4.3.5")
+        assert [(kind, key) for kind, key, _ in plane.notes.alarms] == [("unmapped-home", "lost@example.edu")]

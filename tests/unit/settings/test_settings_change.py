@@ -21,7 +21,7 @@ def test_an_equal_configuration_is_fine(read: Read) -> None:
         ("listen", "[{port: 2525}]"),
         ("listen", '[{address: "::", port: 25}, {port: 2525}]'),
         ("state_dir", "/srv/sluice"),
-        ("database", "postgresql://h/d"),
+        ("database", "sqlite:////srv/sluice/control.db"),
         ("user", "nobody"),
         ("workers", "2"),
     ],
