@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from router.control import audit, changes, schema
 from router.control.audit import Act
@@ -17,6 +17,7 @@ from router.control.database import site_uuid
 from router.model.change import ChangeKind
 
 _T = schema.spools
+DOUBTED = "doubted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,24 @@ def check_spool(connection: Connection, uuid: str, highest_epoch: int) -> Standi
         return Standing.OK
     if uuid != site_uuid(connection):
         return Standing.FOREIGN
-    return Standing.OK if changes.current_epoch(connection) >= highest_epoch else Standing.OLDER
+    if _is_doubted(connection) or changes.current_epoch(connection) < highest_epoch:
+        return Standing.OLDER
+    return Standing.OK
+
+
+def doubt(connection: Connection) -> None:
+    """
+    Remember that this database was found to be an older copy, until `accept_restored`.
+
+    Whoever corrects it before that raises its epoch, and would hide what it is.
+    """
+    if not _is_doubted(connection):
+        connection.execute(insert(schema.counter).values(name=DOUBTED, value=1))
+
+
+def _is_doubted(connection: Connection) -> bool:
+    found = select(schema.counter.c.value).where(schema.counter.c.name == DOUBTED)
+    return connection.execute(found).first() is not None
 
 
 def accept_restored(connection: Connection, highest_epoch: int, act: Act) -> int:
@@ -71,6 +89,7 @@ def accept_restored(connection: Connection, highest_epoch: int, act: Act) -> int
     epoch = max(before, highest_epoch) + 1
     counter = schema.counter
     connection.execute(update(counter).where(counter.c.name == schema.EPOCH).values(value=epoch))
+    connection.execute(delete(counter).where(counter.c.name == DOUBTED))
     changes.record(connection, epoch, ChangeKind.RESYNC, [""], act.at)
     highest = connection.execute(select(_T.c.number).order_by(_T.c.number.desc()).limit(1)).scalar() or 0
     audit.write(connection, act, "accept restored", "", {"epoch": before}, {"epoch": epoch, "spools": highest})

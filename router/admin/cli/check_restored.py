@@ -39,7 +39,7 @@ def accept(context: Context, reason: str, timeout: float) -> Accepted:
     places = context.spools()
     highest = max((_remembered(place) for place in places), default=0)
     database = context.database()
-    act = context.act(reason)
+    act = context.act(reason, restored=True)
     epoch = database.run_write(partial(accept_restored, highest_epoch=highest, act=act))
     uuid = database.run_read(site_uuid)
     told: list[int] = []

@@ -70,10 +70,18 @@ class Context:
             self._opened.database = _open(self.settings())
         return self._opened.database
 
-    def act(self, reason: str) -> "Act":
-        """Who acts, why and when, for a change."""
+    def act(self, reason: str, *, correcting: bool = False, restored: bool = False) -> "Act":
+        """
+        Who acts, why and when, for a change.
+
+        Raises `CommandFailed` while the control database is not the one that the spools know; not for who corrects
+        mailboxes in it (`correcting`), accepts it, or changes nothing in it (`restored`).
+        """
+        from router.admin.cli.standing import require_followed  # noqa: PLC0415 - see above
         from router.control.audit import Act  # noqa: PLC0415 - see above
 
+        if not restored:
+            require_followed(self.database(), self.spools(), correcting=correcting)
         return Act(self.actor, reason, time.time())
 
     def spools(self) -> list[Path]:

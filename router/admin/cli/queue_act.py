@@ -148,7 +148,7 @@ def _change(context: Context, kind: str, conditions: Conditions, order: Order, *
         return Exit.OK
     if not confirmed:
         _confirm(extent, everything=conditions == Conditions())
-    change = Change(kind, selection, context.act(order.reason))
+    change = Change(kind, selection, context.act(order.reason, restored=True))
     with context.out.progress(f"{kind}: {_extent(extent)}"):
         done = carry_out(here, change, extent, database, order.timeout)
     _tell(context, kind, extent, done, here)

@@ -59,9 +59,12 @@ def key_of(entry: QueueEntry, by: str) -> str:
         return entry.mailbox or "(none)"
     if by == "reason":
         return entry.reason or "(not tried yet)"
-    if by == "state":
-        return entry.state
-    if entry.state != RecipientState.QUEUED:  # it waits for a person, whichever store it was meant for
+    return entry.state if by == "state" else _store_of(entry)
+
+
+def _store_of(entry: QueueEntry) -> str:
+    """Only queued mail waits for a store; the rest waits for a person, whichever store it was meant for."""
+    if entry.state != RecipientState.QUEUED:
         return f"({entry.state})"
     return entry.lane or "(not routed yet)"
 

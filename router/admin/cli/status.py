@@ -20,7 +20,7 @@ app = typer.Typer()
 
 @app.command()
 def status(ctx: typer.Context) -> int:
-    """Show alarms, queue, balance, workers, stores and holds. Exit status 1 while an alarm is open or no worker runs."""
+    """Show alarms, queue, balance, workers, stores and holds. Exit status 1: an alarm is open, or no worker runs."""
     context = Context.of(ctx)
     settings = context.settings()
     database, why = _database(context)

@@ -83,7 +83,7 @@ def change(
     keys = select(context, Wanted(addresses or (), file))
     if request.add and len(keys) > 1:
         raise CommandFailed(Exit.USAGE, "an address can be added to one mailbox only")
-    act = context.act(reason)
+    act = context.act(reason, correcting=True)
     work = partial(_edit, request=request, act=act, force=force)
     if dry_run:
         return _preview(context, keys, request)

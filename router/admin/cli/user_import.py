@@ -40,7 +40,7 @@ def import_file(
     """
     context = Context.of(ctx)
     content = _read(context, file)
-    act = context.act(reason if reason != "import" else f"import of {file.name}")
+    act = context.act(reason if reason != "import" else f"import of {file.name}", correcting=True)
     result = _import(context, content, act, dry_run=dry_run)
     lagging = operations(context).wait_applied(result.epoch, timeout) if result.epoch and not dry_run else ()
     status = Exit.TRY_AGAIN if lagging else Exit.OK

@@ -41,6 +41,7 @@ ERRORS = [
     ({"database": "postgresql+psycopg://h/d"}, "database", "PostgreSQL is not supported yet", "write sqlite"),
     ({"database": "postgres://h/d"}, "database", "PostgreSQL is not supported yet", "write sqlite"),
     ({"database": "sqlite+pysqlcipher:////a/b"}, "database", "'sqlite+pysqlcipher' are not supported", "write sqlite"),
+    ({"database": "sqlite://h//var/lib/c.db"}, "database", "neither host nor account", "four slashes"),
     ({"database": "sqlite:///control.db"}, "database", "absolute path", "four slashes"),
     ({"database": "'sqlite://'"}, "database", "names no database", ""),
     ({"workers": "many"}, "workers", "whole number", "auto"),
