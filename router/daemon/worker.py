@@ -212,7 +212,7 @@ class Worker:
             clock=self._clock,
             inflight=self._inflight,
             prober=Prober(self._senders.ask, self._clock),
-            doubtful=lambda: self._standing is not Standing.OK,
+            doubtful=lambda: self._outage or self._standing is not Standing.OK,
             configured=lambda: self._spawn(self._reload()),
             guard=self._step.guard if self._options.single_step else _unguarded,
             mark_keys=snapshot.mark_keys,

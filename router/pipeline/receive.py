@@ -36,7 +36,8 @@ class Receiver:
     """
     What the accepting side asks for each RCPT and at the end of DATA.
 
-    `doubtful` says that the routing state may be an old copy: then nobody is refused for good (promise 8).
+    `doubtful` says that the routing state may be an old copy, or cannot be followed: then nobody is refused for good
+    (promises 5 and 8).
     """
 
     def __init__(
