@@ -49,17 +49,9 @@ class Senders:
 
     def store(self, store: Store) -> LaneSender:
         """The sender of a store. Raises `OSError` or `ssl.SSLError` for a bad CA file."""
-        connector = Connector(
-            self._hostname,
-            tls_policy(store.tls, store.ca_file),
-            protocol=store.protocol,
-            timeouts=self._timeouts,
-            own_names=self._ours.names,
-            alarm=self._alarm,
-        )
         return LaneSender(
             StaticHosts(store.hosts, self._names, self._alarm),
-            connector,
+            self._connector(store),
             protocol=store.protocol,
             max_connections=max(store.max_connections // self._share, 1),
             timeouts=self._timeouts,
@@ -86,7 +78,14 @@ class Senders:
 
     def callout(self, store: Store) -> Callout:
         """Asks a store for a recipient. Raises as `store` does."""
-        connector = Connector(
+        return Callout(StaticHosts(store.hosts, self._names, self._alarm), self._connector(store), self._timeouts)
+
+    def close(self) -> None:
+        """Let go of the resolver's threads."""
+        self._names.close()
+
+    def _connector(self, store: Store) -> Connector:
+        return Connector(
             self._hostname,
             tls_policy(store.tls, store.ca_file),
             protocol=store.protocol,
@@ -94,11 +93,6 @@ class Senders:
             own_names=self._ours.names,
             alarm=self._alarm,
         )
-        return Callout(StaticHosts(store.hosts, self._names, self._alarm), connector, self._timeouts)
-
-    def close(self) -> None:
-        """Let go of the resolver's threads."""
-        self._names.close()
 
     def _outbound_hosts(self, lane: str) -> HostSource:
         if lane == SMARTHOST_LANE and self._outbound.smarthost is not None:
