@@ -39,6 +39,8 @@ class Expected:
     own: bool
     state: str = "queued"
     draining: bool = False
+    timed: bool = False
+    """Parked by a verdict, with a time at which it is tried again."""
 
 
 @dataclass
@@ -122,17 +124,18 @@ class SpoolMachine(RuleBasedStateMachine):
             self.journal.append(disposition.value)
             return
         stale = self.model.released.get(expected.box, 0) > message.generation
-        sticky = expected.state in {"parked", "quarantined"}
+        sticky = expected.state in {"parked", "quarantined"} and disposition is not Disposition.QUARANTINED
         target = OPEN[disposition]
         if disposition in {Disposition.DEFERRED, Disposition.HELD} and stale and not sticky:
             expected.state, expected.draining = "queued", True
             return
         expected.draining = False
-        if disposition is Disposition.DEFERRED or (disposition is Disposition.HELD and sticky):
+        if disposition is Disposition.DEFERRED or sticky:
             return
         if target != expected.state:
             self.journal.append(target)
         expected.state = target
+        expected.timed = disposition is Disposition.PARKED or expected.timed
 
     @rule(boxes=st.lists(BOX, min_size=1, max_size=2))
     def release(self, boxes: list[str]) -> None:
@@ -156,8 +159,8 @@ class SpoolMachine(RuleBasedStateMachine):
             one.state, one.draining = "queued", False
         elif verb == "park":
             self.run(self.spool.desk.park([number], actor="t", reason="t"))
-            self.journal += ["parked"] * (one.state != "parked")
-            one.state, one.draining = "parked", False
+            self.journal += ["parked"] * (one.state != "parked" or one.timed)
+            one.state, one.draining, one.timed = "parked", False, False
         else:
             self.run(self.spool.desk.remove([number], actor="t", reason="t"))
             del self.model.recipients[number]
