@@ -38,6 +38,9 @@ settings.register_profile(
     derandomize=True,
     print_blob=True,
 )
+settings.register_profile(
+    "quick", max_examples=10, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "dev"))
 
 

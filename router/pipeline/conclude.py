@@ -33,6 +33,8 @@ from router.report.alarms import AlarmKind
 log = logging.getLogger(__name__)
 
 _COMMIT_RETRY = 1.0
+POSSIBLE_DUPLICATE = "possible duplicate"
+"""Of a delivery whose forerunner ended in doubt (barrier rule 7): in the journal and the log."""
 _INTERRUPTED = Reply(451, "4.3.2", "Interrupted too often, will be tried again")
 
 Concluded = tuple[QueuedRecipient, Outcome, str]
@@ -162,6 +164,8 @@ class Concluder:
         recipient, outcome, action = self._judged(message, one.recipient, outcome, one.mailbox)
         if verdict.relayed and outcome.disposition is Disposition.DELIVERED:
             action = "relayed"
+        if recipient.possible_duplicate and outcome.disposition is Disposition.DELIVERED:
+            outcome = replace(outcome, note=POSSIBLE_DUPLICATE)
         return recipient, outcome, action
 
     def _judged(

@@ -98,6 +98,8 @@ async def test_reply_that_never_comes_is_in_doubt_for_the_settle_time_and_named(
         assert await site.drained() == 0
         assert seen(stores["old"]) == ["alice@example.edu"]
         assert seen(stores["new"]) == ["alice@example.edu"]
+        delivered = [row for row in site.journal() if row.disposition == "delivered"]
+        assert [row.note for row in delivered] == ["possible duplicate"]
 
 
 @pytest.mark.parametrize("stage", [Stage.HELO, Stage.RCPT, Stage.DATA, Stage.DOT])

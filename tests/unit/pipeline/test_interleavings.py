@@ -294,3 +294,16 @@ async def test_a_home_that_is_no_store_is_an_alarm_and_temporary(world: World) -
         [reply] = await plane.send("lost@example.edu")
         assert (reply.code, reply.enhanced) == (451, "4.3.5")
         assert [(kind, key) for kind, key, _ in plane.notes.alarms] == [("unmapped-home", "lost@example.edu")]
+
+
+async def test_delivery_after_one_in_doubt_is_marked_as_a_possible_duplicate(world: World) -> None:
+    async with Plane(world, settle=0.01) as plane:
+        plane.senders["old"].vanish = True
+        await plane.send("alice@example.edu")
+        await plane.settle()
+        plane.senders["old"].vanish = False
+        plane.advance(1000.0)
+        await plane.settle(lambda: not plane.spool.rows)
+        assert plane.at("old") == ["alice@example.edu"] * 2
+        [(_, delivered)] = plane.spool.closed
+        assert delivered.note == "possible duplicate"
