@@ -7,6 +7,7 @@ being replaced by an empty one (promise 8). A spool's number is its directory's 
 On failure: `SiteError` at start, with the remedy; `ControlUnavailable` later.
 """
 
+import contextlib
 import os
 import socket
 import time
@@ -18,6 +19,7 @@ from router.control.audit import Act
 from router.control.changes import current_epoch
 from router.control.database import ControlDatabase
 from router.settings.schema import Settings
+from router.spool.schema import sync_directory
 
 
 class SiteError(RuntimeError):
@@ -44,6 +46,10 @@ class Site:
                 "backup; a new, empty one would route by nothing"
             )
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_directory(settings.state_dir)
+        with contextlib.suppress(PermissionError):
+            # Above the state directory nothing is ours: who made it for us may have kept it to themselves.
+            sync_directory(settings.state_dir.parent)
         return cls(ControlDatabase.open(settings.database_url, create=fresh), settings.state_dir, socket.gethostname())
 
     def close(self) -> None:
@@ -67,6 +73,8 @@ class Site:
         name = f"{root}/new-{os.getpid()}-{time.time_ns()}"
         number = self._database.run_write(partial(spools.allocate, node=self._node, path=name, now=time.time()))
         (root / f"{number:04d}").mkdir(mode=0o700)
+        # Mail is acknowledged in there: its directory must not be missing after a power cut.
+        sync_directory(root)
         return number
 
     def publish(self, settings: Settings) -> None:

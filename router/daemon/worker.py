@@ -168,7 +168,7 @@ class Worker:
         plane.feeder.start()
         self._spawn(SpoolWatch(self._spool, self._trace).keep())
         self._spawn(AlarmKeeper(self._database, self._spool.directory.parent).keep())
-        # The file may have changed since what it says was published: then this member keeps holds from becoming quiet.
+        # Another configuration may have been published since this process was started with the one before.
         self._spawn(self._reload())
         if self._options.listen:
             self._front = Front(self._settings, plane.receiver, self._trace, self._clock, self._options.workers)

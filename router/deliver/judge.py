@@ -33,7 +33,7 @@ class Judge:
     protect: float
     next_due: Callable[[int, float], float]
     settle: Callable[[str], float]
-    is_store: Callable[[str], bool] = bool
+    is_store: Callable[[str], bool]
     """Whether a lane is a store of ours: what one of those is not able to take (size, 8-bit) is no sender's fault."""
 
     def verdict(

@@ -1,0 +1,40 @@
+"""A new spool's directory is on disk before anything is kept in it (PRC7, inv_1: the parent too when new)."""
+
+from pathlib import Path
+
+import pytest
+
+from router.daemon import site as module
+from router.daemon.site import Site
+from router.settings.schema import Settings
+from router.spool.schema import sync_directory
+
+
+def test_inv_1_directories_of_new_spools_are_synced_after_they_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    synced: list[tuple[Path, list[str]]] = []
+
+    def sync(directory: Path) -> None:
+        synced.append((directory, sorted(path.name for path in directory.iterdir())))
+        sync_directory(directory)
+
+    monkeypatch.setattr(module, "sync_directory", sync)
+    given = {
+        "hostname": "mx.example.edu",
+        "state_dir": str(state),
+        "stores": {},
+        "domains": {},
+        "listen": [],
+        "postmaster": "root@example.edu",
+    }
+    site = Site.open(Settings.model_validate(given))
+    try:
+        assert site.spools(2) == [1, 2]
+    finally:
+        site.close()
+    assert [place for place, _ in synced[:2]] == [state, tmp_path]
+    assert "spool" in synced[0][1]
+    assert "state" in synced[1][1]
+    assert synced[-2:] == [(state / "spool", ["0001"]), (state / "spool", ["0001", "0002"])]
