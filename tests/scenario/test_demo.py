@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from router.admin.cli.demo import stay
 from router.demo.demo import Demo, Options
 from router.demo.movers import Move
 from router.demo.report import report
@@ -101,6 +102,17 @@ def test_kept_it_goes_on_running_until_it_is_told_to_end() -> None:
     assert config.exists()
     assert processes_about(str(config.parent)) == []
     shutil.rmtree(config.parent)
+
+
+def test_a_ctrl_c_as_soon_as_it_is_offered_is_no_failure() -> None:
+    said = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        signal.raise_signal(signal.SIGINT)
+
+    stay(["Ctrl-C here ends it", "never said"], say)
+    assert said == ["Ctrl-C here ends it"]
 
 
 # --- the verdict can be red

@@ -5,8 +5,9 @@ Exit status 0 only if the verdict is good; 1 otherwise, and the directory with s
 interrupted, everything ended and removed.
 """
 
-import signal
 import sys
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,9 @@ if TYPE_CHECKING:  # they bring SQLAlchemy and the ledger, which `sluice demo --
     from router.demo.verdict import DemoVerdict
 
 app = typer.Typer()
+
+_NAP = 0.5
+"""Seconds between two looks whether Ctrl-C came."""
 
 
 @app.command()
@@ -59,8 +63,18 @@ def _finish(out: Output, demo: "Demo", verdict: "DemoVerdict") -> None:
         out.line(f"kept: {demo.stage.directory}")
     out.document(verdict.as_json(demo.seconds) | {"directory": str(demo.stage.directory) if stays else None})
     if demo.options.keep and verdict.ok:
-        for line in next_commands(demo.stage.config, demo.cast.moved[-1].address):
-            out.line(line)
+        stay(next_commands(demo.stage.config, demo.cast.moved[-1].address), out.line)
+
+
+def stay(lines: Iterable[str], say: Callable[[str], None]) -> None:
+    """
+    Say how to end it, and wait for that: a Ctrl-C counts from the first line on.
+
+    In short sleeps: a signal that comes right before a long one (or before `pause`) would not end it.
+    """
+    with suppress(KeyboardInterrupt):
+        for line in lines:
+            say(line)
         sys.stdout.flush()
-        with suppress(KeyboardInterrupt):
-            signal.pause()
+        while True:
+            time.sleep(_NAP)
