@@ -304,7 +304,7 @@ class Supervisor:
         refusals = refuse_reload(self._settings, settings, await asyncio.to_thread(self._site.homes))
         if refusals:
             raise StartError("; ".join(refusals))
-        await asyncio.to_thread(keep, settings, settings.state_dir)
+        await asyncio.to_thread(keep, settings, settings.state_dir, self._settings.fingerprint)
         await asyncio.to_thread(self._site.publish, settings)
         self._settings = settings
         # Certificates are no part of what is published: they are renewed in place.

@@ -21,8 +21,11 @@ DIRECTORY = "configuration"
 _KEPT = 5
 
 
-def keep(settings: Settings, state_dir: Path) -> Path:
-    """Write the configuration down; older ones but the last few are removed. Blocks."""
+def keep(settings: Settings, state_dir: Path, in_force: str = "") -> Path:
+    """
+    Write the configuration down; older ones are removed but the last few, and the one whose fingerprint is `in_force`:
+    reload after reload may fail to be published while workers start by that one. Blocks.
+    """
     directory = state_dir / DIRECTORY
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = kept_at(settings, state_dir)
@@ -35,7 +38,8 @@ def keep(settings: Settings, state_dir: Path) -> Path:
     temporary.replace(path)
     _sync(directory)
     for old in sorted(directory.glob("*.json"), key=lambda one: one.stat().st_mtime, reverse=True)[_KEPT:]:
-        old.unlink(missing_ok=True)
+        if old.stem != in_force:
+            old.unlink(missing_ok=True)
     return path
 
 

@@ -45,3 +45,10 @@ def test_only_the_last_few_are_kept(sample: Settings, tmp_path: Path) -> None:
     left = sorted(path.stem for path in (tmp_path / DIRECTORY).iterdir())
     assert f"{8:064}" in left
     assert len(left) == 5
+
+
+def test_the_one_in_force_outlives_any_number_of_reloads_that_fail(sample: Settings, tmp_path: Path) -> None:
+    keep(sample, tmp_path)
+    for number in range(9):
+        keep(sample.model_copy(update={"fingerprint": f"{number:064}"}), tmp_path, sample.fingerprint)
+    assert recall(tmp_path, sample.fingerprint) == sample
