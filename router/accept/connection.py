@@ -2,12 +2,13 @@
 One connection: bytes in, bytes out, one deadline.
 
 aiosmtpd's `SMTP` is the base class and its place in the event loop is kept; its constructor (which inspects handler
-and class on every connection), its command loop, its reader and its timers are not, because each of them reads line
-by line, has limits shared between connections, or cuts off a client that is sending.
+and class on every connection), its command loop, its task, its reader and its timers are not, because each of them
+reads line by line, has limits shared between connections, cuts off a client that is sending, or costs more than the
+mail. `Stepper` runs the session.
 
 Guarantees: replies are written in as few pieces as the client's pipelining allows; memory is bounded (`Inbox`, and
 replies are flushed before more input is read); a client that neither sends nor reads is cut off at the deadline.
-On failure: `HangUp` in the session's task, never a bare OSError, which may then only mean a failure of our own;
+On failure: `HangUp` in the session's coroutine, never a bare OSError, which may then only mean a failure of our own;
 callbacks of the event loop never raise.
 """
 
@@ -20,6 +21,7 @@ from aiosmtpd.smtp import SMTP
 from router.accept import replies
 from router.accept.inbox import Inbox
 from router.accept.replies import HangUp, encode
+from router.accept.stepper import Stepper
 from router.model.reply import Reply
 
 LINGER = 10.0
@@ -32,30 +34,31 @@ _MAX_UNSENT = 200
 
 
 class Connection(SMTP):
-    """The transport side of a session. Subclasses implement `_handle_client`, the task of the connection."""
+    """The transport side of a session. Subclasses implement `_handle_client`, the course of the connection."""
 
     transport: asyncio.Transport | None
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.StreamReaderProtocol.__init__(self, None, loop=loop)  # type: ignore[arg-type]  # `Inbox` reads
+        # No constructor of a base class: none of what they make (reader, writer, futures, session) is used.
         self.loop = loop
         self.transport = None
-        self._inbox = Inbox(loop)
+        self._inbox = Inbox()
         self._unsent: list[bytes] = []
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self._handler_coroutine = None
         self._secure = False
         self._upgrading = False
         self._choked: asyncio.Future[None] | None = None
 
+    def __del__(self) -> None:
+        """The base class looks after a future of its constructor's here."""
+
     # Callbacks of the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        asyncio.StreamReaderProtocol.connection_made(self, transport)
         self.transport = transport  # type: ignore[assignment]  # a server's transport is a Transport
         self._inbox.attach(transport)  # type: ignore[arg-type]  # as above
-        self._handler_coroutine = self.loop.create_task(self._handle_client())
+        Stepper(self.loop, self._handle_client())
 
     def data_received(self, data: bytes) -> None:
         self._inbox.feed(data)
@@ -66,8 +69,7 @@ class Connection(SMTP):
         return not self._secure
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The task is told, not cancelled: a commit under way is finished, whoever is gone (RX17)."""
-        asyncio.StreamReaderProtocol.connection_lost(self, error)
+        """The session is told, not cancelled: a commit under way is finished, whoever is gone (RX17)."""
         self.transport = None
         self._inbox.fail(HangUp())
         self.resume_writing()
@@ -83,7 +85,7 @@ class Connection(SMTP):
                 self._choked.set_result(None)
             self._choked = None
 
-    # For the session's task.
+    # For the session.
 
     def _say(self, reply: Reply) -> None:
         """Queue a reply; it leaves with the next `_flush`."""
@@ -162,7 +164,7 @@ class Connection(SMTP):
         self._abort_if_stuck()
 
     def _abort_if_stuck(self) -> None:
-        """A task that waits for the client to read, or to finish a handshake, does not look at the inbox."""
+        """A session that waits for the client to read, or to finish a handshake, does not look at the inbox."""
         if (self._choked is not None or self._upgrading) and self.transport is not None:
             self.transport.abort()
 

@@ -3,7 +3,7 @@ A session from greeting to goodbye: the command loop, STARTTLS, XCLIENT, PROXY, 
 
 Guarantees: a command ends with CRLF and with nothing else; each is answered from the table of replies; whatever
 fails inside is 451 or 421 and a log line, never a 5xx and never an exception's text (RX1, promise 5); every place
-taken in `Admission` and `Roster` is given back when the task ends, however it ends.
+taken in `Admission` and `Roster` is given back when the session ends, however it ends.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ class SmtpSession(DataCommand):
         self._inbox.fail(HangUp(replies.SHUTDOWN))
         self._abort_if_stuck()
 
-    # The task of the connection.
+    # The course of the connection.
 
     async def _handle_client(self) -> None:
         reason = ""
