@@ -29,7 +29,7 @@ LINGER = 10.0
 HANDSHAKE_TIMEOUT = 60.0
 WRITE_TIMEOUT = 60.0
 """Seconds a client has to take replies that do not fit into the socket's buffer."""
-_MAX_UNSENT = 200
+MAX_UNSENT = 200
 """Replies collected before they are written although more commands are waiting."""
 
 
@@ -68,11 +68,12 @@ class Connection(SMTP):
         self._inbox.fail(HangUp())
         return not self._secure
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - whatever the reason
         """The session is told, not cancelled: a commit under way is finished, whoever is gone (RX17)."""
         self.transport = None
         self._inbox.fail(HangUp())
         self.resume_writing()
+        self._stop_timer()
 
     def pause_writing(self) -> None:
         """The client does not take its replies fast enough: `_flush` waits."""
@@ -116,30 +117,26 @@ class Connection(SMTP):
         await asyncio.sleep(0)
 
     def _write(self) -> None:
-        data = b"".join(self._unsent)
-        self._unsent.clear()
+        unsent, self._unsent = self._unsent, []
         if self.transport is None:
             raise HangUp
-        self.transport.write(data)
+        self.transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
     async def _next_line(self, timeout: float) -> bytes:  # noqa: ASYNC109 - one timer per connection, not a scope
         """
-        The next command without its CRLF. Flushes first, unless the command is here already.
+        The next command without its CRLF, which is not here yet. What is queued is flushed first.
 
         `timeout` seconds are for the whole line, so that sending it octet by octet gains nothing.
         """
-        line = self._inbox.line()
-        if line is not None:
-            if len(self._unsent) >= _MAX_UNSENT:
-                await self._flush_in_between()
-            return line
         self._set_deadline(self.loop.time() + timeout)
         await self._flush()
-        while line is None:
-            await self._inbox.wait()
-            line = self._inbox.line()
-        self._deadline = math.inf
-        return line
+        inbox = self._inbox
+        while True:
+            await inbox.wait()
+            line = inbox.line()
+            if line is not None:
+                self._deadline = math.inf
+                return line
 
     def _set_deadline(self, when: float) -> None:
         """Cut the client off at `when` (loop time). One timer serves all deadlines: it looks again when it fires."""
@@ -197,9 +194,7 @@ class Connection(SMTP):
     def _close(self) -> None:
         """Send what is queued, if anybody is there, and close; never raises, never waits for the client."""
         self._deadline = math.inf
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         transport = self.transport
         if transport is None:
             return
@@ -208,4 +203,9 @@ class Connection(SMTP):
             self._unsent.clear()
         transport.close()
         if self._secure or transport.get_write_buffer_size():
-            self.loop.call_later(LINGER, transport.abort)
+            self._timer = self.loop.call_later(LINGER, transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

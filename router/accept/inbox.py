@@ -28,6 +28,7 @@ class Inbox:
         self._data = b""
         self._at = 0
         self._searched = 0
+        """Where to look for the end of the line; never before `_at`."""
         self._resume_waiter: Callable[[], None] | None = None
         self._failure: Exception | None = None
         self._transport: asyncio.ReadTransport | None = None
@@ -45,11 +46,15 @@ class Inbox:
 
     def feed(self, data: bytes) -> None:
         """Data has arrived."""
-        left = self._data[self._at :]
-        self._searched = max(0, self._searched - self._at) if left else 0
-        self._data = left + data if left else data
+        at = self._at
+        if at < len(self._data):
+            self._searched -= at
+            data = self._data[at:] + data
+        else:
+            self._searched = 0
+        self._data = data
         self._at = 0
-        if len(self._data) > HIGH and self._transport is not None and not self._paused:
+        if len(data) > HIGH and self._transport is not None and not self._paused:
             self._paused = True
             self._transport.pause_reading()
         self._wake()
@@ -83,14 +88,15 @@ class Inbox:
 
     def line(self) -> bytes | None:
         """The next command line without its CRLF, or None. Raises `HangUp` when a line does not end at all."""
-        end = self._data.find(b"\r\n", max(self._at, self._searched))
+        data, at = self._data, self._at
+        end = data.find(b"\r\n", self._searched)
         if end < 0:
-            if len(self._data) - self._at > MAX_PENDING_LINE:
+            if len(data) - at > MAX_PENDING_LINE:
                 raise HangUp(LINE_TOO_LONG)
-            self._searched = max(self._at, len(self._data) - 1)
+            self._searched = max(at, len(data) - 1)
             return None
-        line = self._data[self._at : end]
-        if end + 2 == len(self._data):
+        line = data[at:end]
+        if end + 2 == len(data):
             self._data = b""  # an idle connection holds nothing
             self._at = self._searched = 0
         else:

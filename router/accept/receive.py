@@ -137,7 +137,7 @@ class DataCommand(Commands):
             report_failure("keeping a message", error)
             self._reject(reply_for(error))
             return
-        self._say(replies.queued(queue_id))
+        self._say_bytes(replies.queued(queue_id))
         self._errors = self._junk = 0
         self._tell(services.observer.accepted, queue_id, transaction.envelope, recipients, size, header)
         # At once, whatever commands follow: every moment in which a client does not know is a possible duplicate.

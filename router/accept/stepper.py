@@ -36,7 +36,7 @@ class Stepper:
             awaited = self._coroutine.send(None)
         except (StopIteration, asyncio.CancelledError):
             return
-        except Exception:
+        except Exception:  # noqa: BLE001 - the loop can do nothing about it
             _log.exception("a session ended with an error")
             return
         if isinstance(awaited, Inbox):
