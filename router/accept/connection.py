@@ -46,6 +46,7 @@ class Connection(SMTP):
         self._unsent: list[bytes] = []
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
         self._secure = False
         self._upgrading = False
         self._choked: asyncio.Future[None] | None = None
@@ -141,10 +142,9 @@ class Connection(SMTP):
     def _set_deadline(self, when: float) -> None:
         """Cut the client off at `when` (loop time). One timer serves all deadlines: it looks again when it fires."""
         self._deadline = when
-        if self._timer is None:
-            self._timer = self.loop.call_at(when, self._expire)
-        elif self._timer.when() > when:
-            self._timer.cancel()
+        if when < self._timer_at:
+            self._stop_timer()
+            self._timer_at = when
             self._timer = self.loop.call_at(when, self._expire)
 
     def _set_deadline_off(self) -> None:
@@ -153,6 +153,7 @@ class Connection(SMTP):
 
     def _expire(self) -> None:
         self._timer = None
+        self._timer_at = math.inf
         if self._deadline > self.loop.time():
             if self._deadline < math.inf:
                 self._set_deadline(self._deadline)
@@ -209,3 +210,4 @@ class Connection(SMTP):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._timer_at = math.inf
