@@ -83,7 +83,7 @@ class Inbox:
         yield self
 
     def then(self, resume: Callable[[], None]) -> None:
-        """Call `resume` once, synchronously, when data or a failure comes."""
+        """Call `resume` once, when data or a failure comes."""
         self._resume_waiter = resume
 
     def line(self) -> bytes | None:

@@ -1,8 +1,10 @@
 """
-Runs a session's coroutine in the callbacks of its connection.
+Runs a session's coroutine by callbacks of the event loop.
 
-A task would be woken by the event loop one turn after the data came, through a future and a handle for each wait; here
-the coroutine goes on in the very callback that brought the data. That halves what a session costs in Python.
+What a task would do, without a task, and without a future and a chain of wake-ups for each wait: a third of what a
+session costs in Python. When data has come the coroutine goes on in the next turn, not in the transport's callback:
+uvloop lets go of the interpreter's lock after each of those, and the spool's thread, woken by the commit of one
+session, would fight for it through all the others' callbacks (measured: 30 futex calls per message instead of 8).
 
 Guarantees: one step at a time, never two at once; nothing that the coroutine waits for is ever cancelled on its
 behalf, so a commit that it has begun is finished, whoever leaves (RX17). Nothing is raised into the event loop.
@@ -31,6 +33,10 @@ class Stepper:
         self._coroutine = coroutine
         loop.call_soon(self._step)
 
+    def _soon(self) -> None:
+        """Not at once: see above."""
+        self._loop.call_soon(self._step)
+
     def _step(self, _: object = None) -> None:
         try:
             awaited = self._coroutine.send(None)
@@ -40,7 +46,7 @@ class Stepper:
             _log.exception("a session ended with an error")
             return
         if isinstance(awaited, Inbox):
-            awaited.then(self._step)
+            awaited.then(self._soon)
         elif awaited is None:  # asyncio.sleep(0)
             self._loop.call_soon(self._step)
         else:  # a future; it hands its result or error to the coroutine itself

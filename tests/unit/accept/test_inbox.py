@@ -93,6 +93,7 @@ async def test_inv_48_reading_stops_above_the_mark_and_goes_on_when_all_is_consu
     assert tap.reading
     assert not waiting.over
     inbox.feed(b"more")
+    await asyncio.sleep(0)
     assert waiting.over
 
 
@@ -121,6 +122,7 @@ async def test_the_first_reason_to_end_is_the_one_that_counts(inbox: Inbox) -> N
     await asyncio.sleep(0)
     inbox.fail(first)
     inbox.fail(second)
+    await asyncio.sleep(0)
     assert waiting.over
     with pytest.raises(HangUp) as caught:
         await inbox.wait()

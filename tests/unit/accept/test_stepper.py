@@ -6,10 +6,11 @@ import logging
 import pytest
 
 from router.accept.inbox import Inbox
+from router.accept.replies import HangUp
 from router.accept.stepper import Stepper
 
 
-async def test_it_begins_in_the_next_turn_and_goes_on_in_the_callback_that_brings_data() -> None:
+async def test_it_begins_in_the_next_turn_and_goes_on_in_the_turn_after_data_came() -> None:
     inbox, seen = Inbox(), []
 
     async def session() -> None:
@@ -21,11 +22,15 @@ async def test_it_begins_in_the_next_turn_and_goes_on_in_the_callback_that_bring
     Stepper(asyncio.get_running_loop(), session())
     assert not seen
     await asyncio.sleep(0)
-    inbox.feed(b"one")
-    assert seen == ["begun", "one"]
+    inbox.feed(b"one, ")
     inbox.feed(b"two")
+    assert seen == ["begun"]
+    await asyncio.sleep(0)
+    assert seen == ["begun", "one, two"]
+    inbox.fail(HangUp())
     inbox.feed(b"three")
-    assert seen == ["begun", "one", "two"]
+    await asyncio.sleep(0)
+    assert seen == ["begun", "one, two", "three"]
 
 
 async def test_results_and_errors_of_futures_reach_the_coroutine() -> None:
@@ -78,5 +83,7 @@ async def test_an_error_is_logged_and_goes_no_further(caplog: pytest.LogCaptureF
     await asyncio.sleep(0)
     with caplog.at_level(logging.ERROR):
         inbox.feed(b"x")
+        await asyncio.sleep(0)
     assert "unforeseen" in caplog.text
     inbox.feed(b"y")
+    await asyncio.sleep(0)
