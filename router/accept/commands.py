@@ -32,6 +32,7 @@ P = ParamSpec("P")
 _OVERSHOOT = 1000
 """Recipients refused for being too many before the connection ends (a client that does not look at replies)."""
 _MAX_SHOWN = 320
+_SENDER_OK, _RECIPIENT_OK = replies.encode(replies.SENDER_OK), replies.encode(replies.RECIPIENT_OK)
 
 
 @dataclass(slots=True)
@@ -70,7 +71,9 @@ class Commands(Connection):
         self._greeted = False
         self._stage = "CONNECT"
         self._about = ""
-        """The address that the command under way is about, as far as it is known."""
+        """The address that the command under way is about, once it is known."""
+        self._path = b""
+        """The argument that the address is in, until then."""
         self._errors = 0
         self._junk = 0
         self._transaction: Transaction | None = None
@@ -107,13 +110,14 @@ class Commands(Connection):
 
     def _report(self, reply: Reply) -> None:
         sender = self._transaction.envelope.sender if self._transaction else ""
-        recipient = self._about if self._stage == "RCPT" else ""
+        about = self._about or _path_text(self._path)
+        recipient = about if self._stage == "RCPT" else ""
         self._tell(
             self._services.observer.rejected,
             self._client,
             self._stage,
             reply,
-            printable(self._about if self._stage == "MAIL" else sender, _MAX_SHOWN),
+            printable(about if self._stage == "MAIL" else sender, _MAX_SHOWN),
             printable(recipient, _MAX_SHOWN),
             self._client.helo,
         )
@@ -125,13 +129,13 @@ class Commands(Connection):
         except Exception:  # noqa: BLE001 - another station's code, and the mail must go on
             _log.exception("the observer failed")
 
-    # Commands. Each is given its argument without surrounding white space.
+    # Commands. Each is given its argument without surrounding white space; those that may have to wait are coroutines.
 
-    async def _helo(self, argument: bytes) -> None:
+    def _helo(self, argument: bytes) -> None:
         self._begin(argument, extended=False)
         self._say(replies.hello(self._services.hostname))
 
-    async def _ehlo(self, argument: bytes) -> None:
+    def _ehlo(self, argument: bytes) -> None:
         self._begin(argument, extended=True)
         self._say_bytes(replies.extended_hello(self._services.hostname, self._keywords()))
 
@@ -162,10 +166,10 @@ class Commands(Connection):
         if self._inbox.pending:
             raise HangUp(replies.OUT_OF_STEP)
 
-    async def _mail(self, argument: bytes) -> None:
+    def _mail(self, argument: bytes) -> None:
         if not self._greeted or self._transaction is not None:
             raise Refused(replies.BAD_SEQUENCE)
-        self._about = _path_text(argument)
+        self._path = argument
         command = parse_mail(argument, utf8_offered=self._services.smtputf8)
         if command.size > self._services.message_size_limit:
             raise Refused(replies.TOO_BIG)
@@ -173,7 +177,7 @@ class Commands(Connection):
         if refusal is not None:
             raise Refused(refusal)
         self._transaction = Transaction(self._envelope(command))
-        self._say(replies.SENDER_OK)
+        self._say_bytes(_SENDER_OK)
 
     def _envelope(self, command: MailCommand) -> Envelope:
         client = self._client
@@ -192,11 +196,11 @@ class Commands(Connection):
         transaction = self._transaction
         if transaction is None:
             raise Refused(replies.BAD_SEQUENCE)
-        self._about = _path_text(argument)
+        self._path = argument
         command = parse_rcpt(argument, smtputf8=transaction.envelope.smtputf8)
         wire = self._about = command.address.wire
         if wire in transaction.recipients:
-            self._say(replies.RECIPIENT_OK)
+            self._say_bytes(_RECIPIENT_OK)
             return
         if len(transaction.recipients) >= self._services.limits.recipients:
             self._overflow(transaction)
@@ -210,7 +214,7 @@ class Commands(Connection):
         if command.notify or command.orcpt:
             answer = replace(answer, notify=command.notify, orcpt=command.orcpt)
         transaction.recipients[wire] = answer
-        self._say(replies.RECIPIENT_OK)
+        self._say_bytes(_RECIPIENT_OK)
 
     def _overflow(self, transaction: Transaction) -> None:
         transaction.overshoot += 1
@@ -226,32 +230,32 @@ class Commands(Connection):
                 return refusal
         return await self._services.reception.recipient(envelope, address)
 
-    async def _rset(self, argument: bytes) -> None:
+    def _rset(self, argument: bytes) -> None:
         self._count_junk()
         if argument:
             raise Refused(replies.BAD_ARGUMENT)
         self._transaction = None
         self._say(replies.OK)
 
-    async def _noop(self, argument: bytes) -> None:  # noqa: ARG002 - ignored, RFC 5321 4.1.1.9
+    def _noop(self, argument: bytes) -> None:  # noqa: ARG002 - ignored, RFC 5321 4.1.1.9
         self._count_junk()
         self._say(replies.OK)
 
-    async def _vrfy(self, argument: bytes) -> None:
+    def _vrfy(self, argument: bytes) -> None:
         self._count_junk()
         if not argument:
             raise Refused(replies.BAD_ARGUMENT)
         self._say(replies.VRFY)
 
-    async def _help(self, argument: bytes) -> None:  # noqa: ARG002 - there is one help for everything
+    def _help(self, argument: bytes) -> None:  # noqa: ARG002 - there is one help for everything
         self._count_junk()
         self._say(replies.HELP)
 
-    async def _not_implemented(self, argument: bytes) -> None:  # noqa: ARG002 - whatever it is
+    def _not_implemented(self, argument: bytes) -> None:  # noqa: ARG002 - whatever it is
         self._count_junk()
         raise Refused(replies.NOT_IMPLEMENTED)
 
-    async def _quit(self, argument: bytes) -> None:
+    def _quit(self, argument: bytes) -> None:
         if argument:
             raise Refused(replies.BAD_ARGUMENT)
         raise HangUp(replies.GOODBYE)

@@ -2,12 +2,13 @@
 One connection: bytes in, bytes out, one deadline.
 
 aiosmtpd's `SMTP` is the base class and its place in the event loop is kept; its constructor (which inspects handler
-and class on every connection), its command loop, its reader and its timers are not, because each of them reads line
-by line, has limits shared between connections, or cuts off a client that is sending.
+and class on every connection), its command loop, its task, its reader and its timers are not, because each of them
+reads line by line, has limits shared between connections, cuts off a client that is sending, or costs more than the
+mail. `Stepper` runs the session.
 
 Guarantees: replies are written in as few pieces as the client's pipelining allows; memory is bounded (`Inbox`, and
 replies are flushed before more input is read); a client that neither sends nor reads is cut off at the deadline.
-On failure: `HangUp` in the session's task, never a bare OSError, which may then only mean a failure of our own;
+On failure: `HangUp` in the session's coroutine, never a bare OSError, which may then only mean a failure of our own;
 callbacks of the event loop never raise.
 """
 
@@ -20,6 +21,7 @@ from aiosmtpd.smtp import SMTP
 from router.accept import replies
 from router.accept.inbox import Inbox
 from router.accept.replies import HangUp, encode
+from router.accept.stepper import Stepper
 from router.model.reply import Reply
 
 LINGER = 10.0
@@ -27,35 +29,37 @@ LINGER = 10.0
 HANDSHAKE_TIMEOUT = 60.0
 WRITE_TIMEOUT = 60.0
 """Seconds a client has to take replies that do not fit into the socket's buffer."""
-_MAX_UNSENT = 200
+MAX_UNSENT = 200
 """Replies collected before they are written although more commands are waiting."""
 
 
 class Connection(SMTP):
-    """The transport side of a session. Subclasses implement `_handle_client`, the task of the connection."""
+    """The transport side of a session. Subclasses implement `_handle_client`, the course of the connection."""
 
     transport: asyncio.Transport | None
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.StreamReaderProtocol.__init__(self, None, loop=loop)  # type: ignore[arg-type]  # `Inbox` reads
+        # No constructor of a base class: none of what they make (reader, writer, futures, session) is used.
         self.loop = loop
         self.transport = None
-        self._inbox = Inbox(loop)
+        self._inbox = Inbox()
         self._unsent: list[bytes] = []
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self._handler_coroutine = None
+        self._timer_at = math.inf
         self._secure = False
         self._upgrading = False
         self._choked: asyncio.Future[None] | None = None
 
+    def __del__(self) -> None:
+        """The base class looks after a future of its constructor's here."""
+
     # Callbacks of the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        asyncio.StreamReaderProtocol.connection_made(self, transport)
         self.transport = transport  # type: ignore[assignment]  # a server's transport is a Transport
         self._inbox.attach(transport)  # type: ignore[arg-type]  # as above
-        self._handler_coroutine = self.loop.create_task(self._handle_client())
+        Stepper(self.loop, self._handle_client())
 
     def data_received(self, data: bytes) -> None:
         self._inbox.feed(data)
@@ -65,12 +69,12 @@ class Connection(SMTP):
         self._inbox.fail(HangUp())
         return not self._secure
 
-    def connection_lost(self, error: Exception | None) -> None:
-        """The task is told, not cancelled: a commit under way is finished, whoever is gone (RX17)."""
-        asyncio.StreamReaderProtocol.connection_lost(self, error)
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - whatever the reason
+        """The session is told, not cancelled: a commit under way is finished, whoever is gone (RX17)."""
         self.transport = None
         self._inbox.fail(HangUp())
         self.resume_writing()
+        self._stop_timer()
 
     def pause_writing(self) -> None:
         """The client does not take its replies fast enough: `_flush` waits."""
@@ -83,7 +87,7 @@ class Connection(SMTP):
                 self._choked.set_result(None)
             self._choked = None
 
-    # For the session's task.
+    # For the session.
 
     def _say(self, reply: Reply) -> None:
         """Queue a reply; it leaves with the next `_flush`."""
@@ -114,38 +118,33 @@ class Connection(SMTP):
         await asyncio.sleep(0)
 
     def _write(self) -> None:
-        data = b"".join(self._unsent)
-        self._unsent.clear()
+        unsent, self._unsent = self._unsent, []
         if self.transport is None:
             raise HangUp
-        self.transport.write(data)
+        self.transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
     async def _next_line(self, timeout: float) -> bytes:  # noqa: ASYNC109 - one timer per connection, not a scope
         """
-        The next command without its CRLF. Flushes first, unless the command is here already.
+        The next command without its CRLF, which is not here yet. What is queued is flushed first.
 
         `timeout` seconds are for the whole line, so that sending it octet by octet gains nothing.
         """
-        line = self._inbox.line()
-        if line is not None:
-            if len(self._unsent) >= _MAX_UNSENT:
-                await self._flush_in_between()
-            return line
         self._set_deadline(self.loop.time() + timeout)
         await self._flush()
-        while line is None:
-            await self._inbox.wait()
-            line = self._inbox.line()
-        self._deadline = math.inf
-        return line
+        inbox = self._inbox
+        while True:
+            await inbox.wait()
+            line = inbox.line()
+            if line is not None:
+                self._deadline = math.inf
+                return line
 
     def _set_deadline(self, when: float) -> None:
         """Cut the client off at `when` (loop time). One timer serves all deadlines: it looks again when it fires."""
         self._deadline = when
-        if self._timer is None:
-            self._timer = self.loop.call_at(when, self._expire)
-        elif self._timer.when() > when:
-            self._timer.cancel()
+        if when < self._timer_at:
+            self._stop_timer()
+            self._timer_at = when
             self._timer = self.loop.call_at(when, self._expire)
 
     def _set_deadline_off(self) -> None:
@@ -154,6 +153,7 @@ class Connection(SMTP):
 
     def _expire(self) -> None:
         self._timer = None
+        self._timer_at = math.inf
         if self._deadline > self.loop.time():
             if self._deadline < math.inf:
                 self._set_deadline(self._deadline)
@@ -162,7 +162,7 @@ class Connection(SMTP):
         self._abort_if_stuck()
 
     def _abort_if_stuck(self) -> None:
-        """A task that waits for the client to read, or to finish a handshake, does not look at the inbox."""
+        """A session that waits for the client to read, or to finish a handshake, does not look at the inbox."""
         if (self._choked is not None or self._upgrading) and self.transport is not None:
             self.transport.abort()
 
@@ -195,9 +195,7 @@ class Connection(SMTP):
     def _close(self) -> None:
         """Send what is queued, if anybody is there, and close; never raises, never waits for the client."""
         self._deadline = math.inf
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         transport = self.transport
         if transport is None:
             return
@@ -206,4 +204,10 @@ class Connection(SMTP):
             self._unsent.clear()
         transport.close()
         if self._secure or transport.get_write_buffer_size():
-            self.loop.call_later(LINGER, transport.abort)
+            self._timer = self.loop.call_later(LINGER, transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._timer_at = math.inf

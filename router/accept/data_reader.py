@@ -11,6 +11,7 @@ was CRLF or it was none: a dot that follows a bare LF is content and is kept.
 """
 
 _END = b"\r\n.\r\n"
+_DOT = b"\r\n."
 _BEGIN = b"\r\n"
 """The line break before the message is the one of the DATA command; the decoder is told so by this."""
 
@@ -34,27 +35,29 @@ class DataDecoder:
     def feed(self, block: bytes) -> bytes:
         """Decode the next block; what it completes of the message is returned. Not to be called once finished."""
         data = self._carry + block if self._carry else block
-        end = data.find(_END)
+        dot = data.find(_DOT)
+        end = data.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
             self.finished = True
             self.leftover = data[end + len(_END) :]
             self._carry = b""
-            return self._decode(data[: end + 2])
+            return self._decode(data[: end + 2], dotted=dot < end)
         kept = _undecided(data)
         self._carry = data[len(data) - kept :]
-        return self._decode(data[: len(data) - kept])
+        return self._decode(data[: len(data) - kept], dotted=dot >= 0)
 
-    def _decode(self, raw: bytes) -> bytes:
+    def _decode(self, raw: bytes, *, dotted: bool) -> bytes:
         """`raw` never ends inside a CRLF or between a CRLF and a dot, so each piece can be decoded alone."""
         if not raw:
             return raw
-        pairs = raw.count(b"\r\n")
-        clean = raw.count(b"\n") == pairs and raw.count(b"\r") == pairs
+        # Without its CRLFs a clean piece has neither. Counting the three costs 16 us for 5 KB, this costs 5.
+        rest = raw.replace(b"\r\n", b"")
+        clean = b"\n" not in rest and b"\r" not in rest
         if not clean:
             self.stray = True
         if self.stray and not self._normalise:
             return b""
-        content = raw.replace(b"\r\n.", b"\r\n")
+        content = raw.replace(_DOT, b"\r\n") if dotted else raw
         if not clean:
             content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
         if self._drop:

@@ -54,8 +54,8 @@ class GuardedFilter:
 
     async def _ask(self, question: Awaitable[Reply | None]) -> Reply | None:
         try:
-            async with asyncio.timeout(self._deadline):
-                answer = await question
+            # A session is no task, and `timeout` needs one.
+            answer = await asyncio.get_running_loop().create_task(self._in_time(question))
         except Exception:  # noqa: BLE001 - another program's code; the mail waits
             _log.exception("a filter failed; the client is asked to try again later")
             return replies.FILTER_FAILED
@@ -63,3 +63,7 @@ class GuardedFilter:
             _log.error("a filter answered with the positive reply %s; only 4xx and 5xx refuse", answer)
             return replies.FILTER_FAILED
         return answer
+
+    async def _in_time(self, question: Awaitable[Reply | None]) -> Reply | None:
+        async with asyncio.timeout(self._deadline):
+            return await question

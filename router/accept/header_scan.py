@@ -65,7 +65,7 @@ def read_header(data: bytes) -> HeaderFacts:
     return HeaderFacts(
         message_id=printable(_value(section, text, b"message-id").decode("utf-8", "replace"), MAX_MESSAGE_ID),
         received_count=text.count(b"\nreceived:"),
-        auto_submitted=re.split(rb"[;(\s]", automatic, maxsplit=1)[0] not in {b"", b"no"},
+        auto_submitted=bool(automatic) and re.split(rb"[;(\s]", automatic, maxsplit=1)[0] not in {b"", b"no"},
         marks=_marks(section) if b"(sluice)" in text else (),
     )
 

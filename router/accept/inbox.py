@@ -9,6 +9,8 @@ On failure: `HangUp` at the end of the stream, or whatever `fail` was given; fro
 """
 
 import asyncio
+import types
+from collections.abc import Callable, Generator
 
 from router.accept.replies import LINE_TOO_LONG, HangUp
 
@@ -18,16 +20,16 @@ MAX_PENDING_LINE = 8 * 1024
 
 
 class Inbox:
-    """Filled by the protocol's callbacks, emptied by the session's task, both on one loop."""
+    """Filled by the protocol's callbacks, emptied by the session's coroutine, both on one loop."""
 
-    __slots__ = ("_at", "_data", "_failure", "_loop", "_paused", "_searched", "_transport", "_waiter")
+    __slots__ = ("_at", "_data", "_failure", "_paused", "_resume_waiter", "_searched", "_transport")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
         self._data = b""
         self._at = 0
         self._searched = 0
-        self._waiter: asyncio.Future[None] | None = None
+        """Where to look for the end of the line; never before `_at`."""
+        self._resume_waiter: Callable[[], None] | None = None
         self._failure: Exception | None = None
         self._transport: asyncio.ReadTransport | None = None
         self._paused = False
@@ -44,11 +46,15 @@ class Inbox:
 
     def feed(self, data: bytes) -> None:
         """Data has arrived."""
-        left = self._data[self._at :]
-        self._searched = max(0, self._searched - self._at) if left else 0
-        self._data = left + data if left else data
+        at = self._at
+        if at < len(self._data):
+            self._searched -= at
+            data = self._data[at:] + data
+        else:
+            self._searched = 0
+        self._data = data
         self._at = 0
-        if len(self._data) > HIGH and self._transport is not None and not self._paused:
+        if len(data) > HIGH and self._transport is not None and not self._paused:
             self._paused = True
             self._transport.pause_reading()
         self._wake()
@@ -64,27 +70,33 @@ class Inbox:
         self._data = data + self._data[self._at :]
         self._at = self._searched = 0
 
-    async def wait(self) -> None:
-        """Until more has arrived. Raises what `fail` was given, once everything before it was consumed in vain."""
+    @types.coroutine
+    def wait(self) -> Generator["Inbox", None, None]:
+        """
+        Until more has arrived. Raises what `fail` was given, once everything before it was consumed in vain.
+
+        Whoever drives the coroutine is handed the inbox itself and says `then` how to go on (see `Stepper`).
+        """
         if self._failure is not None:
             raise self._failure
         self._resume()
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        yield self
+
+    def then(self, resume: Callable[[], None]) -> None:
+        """Call `resume` once, when data or a failure comes."""
+        self._resume_waiter = resume
 
     def line(self) -> bytes | None:
         """The next command line without its CRLF, or None. Raises `HangUp` when a line does not end at all."""
-        end = self._data.find(b"\r\n", max(self._at, self._searched))
+        data, at = self._data, self._at
+        end = data.find(b"\r\n", self._searched)
         if end < 0:
-            if len(self._data) - self._at > MAX_PENDING_LINE:
+            if len(data) - at > MAX_PENDING_LINE:
                 raise HangUp(LINE_TOO_LONG)
-            self._searched = max(self._at, len(self._data) - 1)
+            self._searched = max(at, len(data) - 1)
             return None
-        line = self._data[self._at : end]
-        if end + 2 == len(self._data):
+        line = data[at:end]
+        if end + 2 == len(data):
             self._data = b""  # an idle connection holds nothing
             self._at = self._searched = 0
         else:
@@ -123,8 +135,10 @@ class Inbox:
         return self.take(end + len(separator) - self._at)
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        resume = self._resume_waiter
+        if resume is not None:
+            self._resume_waiter = None
+            resume()
 
     def _resume(self) -> None:
         if self._paused and self._transport is not None:

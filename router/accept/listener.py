@@ -68,7 +68,7 @@ class ListenerSet:
         """
         Stop accepting, say 421 to whoever is between two commands, let messages come to their end.
 
-        After `grace` seconds sessions are cut, but commits are still waited for for as long again. True when
+        After `grace` seconds sessions are cut, but their commits are still waited for for as long again. True when
         nothing was cut. May be called again, and with 0 to hurry.
         """
         for server in self._servers:
@@ -83,10 +83,10 @@ class ListenerSet:
         return False
 
     async def _empty(self, timeout: float) -> bool:  # noqa: ASYNC109 - a wait with a result, not a scope
-        """Wait until no session is open and no commit is under way; whether that came true in time."""
+        """Wait until no session is open; whether that came true in time."""
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
-        while self.roster.sessions or self.roster.commits:
+        while self.roster.sessions:
             left = end - loop.time()
             if left <= 0:
                 return False

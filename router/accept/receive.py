@@ -2,14 +2,12 @@
 DATA: from 354 to the reply after the final dot.
 
 Guarantees: the message streams in blocks to its body and is never whole in memory; a message that is going to be
-refused is read to its end, within a bound, so that the client hears why; the commit runs in a task of its own and
-is finished even when the client leaves (RX17); 250 is said only after it (promise 1).
+refused is read to its end, within a bound, so that the client hears why; the commit is finished even when the client
+leaves (RX17: a session is told of that, never cancelled); 250 is said only after it (promise 1).
 
 On failure: of the body or the commit, the error's reply after the dot; of the client (silence, too slow, gone before
 the dot), `HangUp`, and the body is discarded.
 """
-
-import asyncio
 
 from router.accept import replies
 from router.accept.commands import Commands, Transaction, report_failure
@@ -131,17 +129,15 @@ class DataCommand(Commands):
         services = self._services
         recipients = tuple(transaction.recipients.values())
         size = body.size
-        task = self.loop.create_task(
-            services.reception.message(transaction.envelope, recipients, body, header, services.clock.wall())
-        )
-        self._roster.commit(task)
         try:
-            queue_id = await asyncio.shield(task)
+            queue_id = await services.reception.message(
+                transaction.envelope, recipients, body, header, services.clock.wall()
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, it is temporary (RX1)
             report_failure("keeping a message", error)
             self._reject(reply_for(error))
             return
-        self._say(replies.queued(queue_id))
+        self._say_bytes(replies.queued(queue_id))
         self._errors = self._junk = 0
         self._tell(services.observer.accepted, queue_id, transaction.envelope, recipients, size, header)
         # At once, whatever commands follow: every moment in which a client does not know is a possible duplicate.

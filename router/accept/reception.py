@@ -18,7 +18,12 @@ from router.ports import BodyWriter
 
 
 class Reception(Protocol):
-    """The receiving half of the pipeline."""
+    """
+    The receiving half of the pipeline.
+
+    Its coroutines run outside of any task and are never cancelled: what needs a current task (`asyncio.timeout`)
+    makes one.
+    """
 
     def refuse_mail(self) -> Reply | None:
         """Why no message can be taken now (disk, spool), or None. Asked at every MAIL: no I/O, no waiting."""
@@ -42,7 +47,7 @@ class Reception(Protocol):
         Make the message durable and return its queue-id; only then is it acknowledged.
 
         Owns `body` from the call on, also when it fails: a failed commit is unknown, not undone, so only the spool
-        can tell whether the body may go. Runs in a task of its own that no disconnecting client cancels.
+        can tell whether the body may go. Run to its end, whoever disconnects.
         Raises `SluiceError`.
         """
 

@@ -66,15 +66,17 @@ HOP_COUNT = Reply(554, "5.4.6", "Too many hops")
 FILTER_FAILED = INTERNAL
 
 
-def queued(queue_id: str) -> Reply:
-    """The reply that hands over responsibility (promise 1)."""
-    return Reply(250, "2.0.0", f"Ok: queued as {queue_id}")
+def queued(queue_id: str) -> bytes:
+    """The reply that hands over responsibility (promise 1), ready for the wire. The queue-id is ours, and ASCII."""
+    return b"250 2.0.0 Ok: queued as %b\r\n" % queue_id.encode("ascii")
 
 
+@lru_cache(maxsize=16)
 def greeting(hostname: str) -> Reply:
     return Reply(220, "", f"{hostname} ESMTP Sluice")
 
 
+@lru_cache(maxsize=16)
 def hello(hostname: str) -> Reply:
     """The answer to HELO."""
     return Reply(250, "", hostname)

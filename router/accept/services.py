@@ -55,26 +55,14 @@ class Drainable(Protocol):
 
 
 class Roster:
-    """The open sessions and the commits under way of one set of listeners."""
+    """The open sessions of one set of listeners. A session is open until its commit is finished."""
 
     def __init__(self) -> None:
         self.sessions: set[Drainable] = set()
-        self.commits: set[asyncio.Task[str]] = set()
         self.changed = asyncio.Event()
-        """Set whenever a session or a commit has ended."""
+        """Set whenever a session has ended."""
 
     def left(self, session: Drainable) -> None:
         """A session has ended."""
         self.sessions.discard(session)
         self.changed.set()
-
-    def commit(self, task: asyncio.Task[str]) -> None:
-        """Keep a strong reference until the task is done, whatever becomes of the session that started it."""
-        self.commits.add(task)
-        task.add_done_callback(self._committed)
-
-    def _committed(self, task: asyncio.Task[str]) -> None:
-        self.commits.discard(task)
-        self.changed.set()
-        if not task.cancelled():
-            task.exception()  # retrieved: the session that waits for it reports it

@@ -3,16 +3,18 @@ A session from greeting to goodbye: the command loop, STARTTLS, XCLIENT, PROXY, 
 
 Guarantees: a command ends with CRLF and with nothing else; each is answered from the table of replies; whatever
 fails inside is 451 or 421 and a log line, never a 5xx and never an exception's text (RX1, promise 5); every place
-taken in `Admission` and `Roster` is given back when the task ends, however it ends.
+taken in `Admission` and `Roster` is given back when the session ends, however it ends.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from router.accept import replies
 from router.accept.commands import report_failure
+from router.accept.connection import MAX_UNSENT
 from router.accept.origin import Origin, apply_xclient, read_proxy
 from router.accept.policy import UNKNOWN
 from router.accept.receive import DataCommand
@@ -66,7 +68,7 @@ class SmtpSession(DataCommand):
         self._inbox.fail(HangUp(replies.SHUTDOWN))
         self._abort_if_stuck()
 
-    # The task of the connection.
+    # The course of the connection.
 
     async def _handle_client(self) -> None:
         reason = ""
@@ -103,13 +105,17 @@ class SmtpSession(DataCommand):
 
     async def _converse(self) -> None:
         await self._welcome()
-        admission, limits = self._services.admission, self._services.limits
+        admission, errors = self._services.admission, self._services.limits.errors
         while True:
             if self._draining:
                 raise HangUp(replies.SHUTDOWN)
-            line = await self._next_line(admission.command_timeout(self._source))
+            line = self._inbox.line()
+            if line is None:
+                line = await self._next_line(admission.command_timeout(self._source))
+            elif len(self._unsent) >= MAX_UNSENT:
+                await self._flush_in_between()
             await self._execute(line)
-            if self._errors >= limits.errors and not self._source.exempt:
+            if self._errors >= errors and not self._source.exempt:
                 raise HangUp(replies.TOO_MANY_ERRORS)
 
     async def _welcome(self) -> None:
@@ -158,11 +164,13 @@ class SmtpSession(DataCommand):
     async def _execute(self, line: bytes) -> None:
         verb, _, argument = line.partition(b" ")
         verb = verb.upper()
-        self._stage = verb.decode("ascii") if verb in _COMMANDS else "UNKNOWN"
-        self._about = ""
+        self._stage = _STAGES.get(verb, "UNKNOWN")
+        self._about, self._path = "", b""
         try:
             self._check_line(verb, line)
-            await _COMMANDS.get(verb, _unknown)(self, argument.strip(b" \t"))
+            waiting = _COMMANDS.get(verb, _unknown)(self, argument.strip(b" \t"))
+            if waiting is not None:
+                await waiting
         except HangUp:
             raise
         except Refused as refused:
@@ -177,8 +185,7 @@ class SmtpSession(DataCommand):
         self._reject(reply)
 
     def _check_line(self, verb: bytes, line: bytes) -> None:
-        limit = _LONGER_LINES.get(verb, _LINE) if self._extended else _LINE
-        if len(line) + 2 > max(limit, _LINE):
+        if len(line) + 2 > _LINE and len(line) + 2 > (_LONGER_LINES.get(verb, _LINE) if self._extended else _LINE):
             raise Refused(replies.LINE_TOO_LONG)
         if b"\n" in line or b"\r" in line or b"\0" in line:
             raise Refused(replies.BAD_LINE)
@@ -221,11 +228,11 @@ class SmtpSession(DataCommand):
         self._say(replies.greeting(self._services.hostname))
 
 
-async def _unknown(session: SmtpSession, argument: bytes) -> None:  # noqa: ARG001 - one of the commands
+def _unknown(session: SmtpSession, argument: bytes) -> None:  # noqa: ARG001 - one of the commands
     raise Refused(replies.UNKNOWN_COMMAND)
 
 
-_COMMANDS: Mapping[bytes, Callable[[SmtpSession, bytes], Awaitable[None]]] = MappingProxyType(
+_COMMANDS: Mapping[bytes, Callable[[SmtpSession, bytes], Coroutine[Any, Any, None] | None]] = MappingProxyType(
     {
         b"HELO": SmtpSession._helo,  # noqa: SLF001 - the table of this class
         b"EHLO": SmtpSession._ehlo,  # noqa: SLF001
@@ -243,3 +250,4 @@ _COMMANDS: Mapping[bytes, Callable[[SmtpSession, bytes], Awaitable[None]]] = Map
         b"XCLIENT": SmtpSession._xclient,  # noqa: SLF001
     }
 )
+_STAGES: Mapping[bytes, str] = MappingProxyType({verb: verb.decode("ascii") for verb in _COMMANDS})

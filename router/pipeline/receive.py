@@ -126,9 +126,9 @@ class Receiver:
             self._trace.received(work.message, work.recipients)
             for ours in free:
                 self._begin(ours)
-        self._releases.settled_as_held(
-            r.mailbox for r in work.recipients if r.state is RecipientState.HELD and r.mailbox
-        )
+        held = [r.mailbox for r in work.recipients if r.state is RecipientState.HELD and r.mailbox]
+        if held:
+            self._releases.settled_as_held(held)
         return work.message.queue_id
 
     def _begin(self, work: Work) -> None:
@@ -141,6 +141,7 @@ class Receiver:
                 continue
             by_lane.setdefault(recipient.lane, []).append(at)
         for positions in by_lane.values():
-            part = Work(work.message, tuple(work.recipients[at] for at in positions))
+            everybody = len(positions) == len(work.recipients)
+            part = work if everybody else Work(work.message, tuple(work.recipients[at] for at in positions))
             self._claims.take(r.number for r in part.recipients)
             self._offer(part)

@@ -1,7 +1,6 @@
 """The buffer between the event loop and the session: order, segmentation, bound."""
 
 import asyncio
-from typing import cast
 
 import pytest
 from hypothesis import given
@@ -9,9 +8,19 @@ from hypothesis import strategies as st
 
 from router.accept.inbox import HIGH, MAX_PENDING_LINE, Inbox
 from router.accept.replies import HangUp
+from router.accept.stepper import Stepper
 
-UNUSED: asyncio.AbstractEventLoop = cast("asyncio.AbstractEventLoop", None)
-"""Only waiting needs a loop."""
+
+class Waiting:
+    """Somebody who waits once, from the next turn of the loop on."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self.over = False
+        Stepper(asyncio.get_running_loop(), self._wait(inbox))
+
+    async def _wait(self, inbox: Inbox) -> None:
+        await inbox.wait()
+        self.over = True
 
 
 class Tap(asyncio.ReadTransport):
@@ -32,14 +41,14 @@ class Tap(asyncio.ReadTransport):
 
 @pytest.fixture
 async def inbox() -> Inbox:
-    made = Inbox(asyncio.get_running_loop())
+    made = Inbox()
     made.attach(Tap())
     return made
 
 
 @given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"NOOP\r\n"]), max_size=30), st.booleans())
 def test_lines_do_not_depend_on_the_segmentation(pieces: list[bytes], greedy: bool) -> None:
-    inbox = Inbox(UNUSED)
+    inbox = Inbox()
     lines = []
     for piece in pieces:
         inbox.feed(piece)
@@ -57,7 +66,7 @@ def test_lines_do_not_depend_on_the_segmentation(pieces: list[bytes], greedy: bo
 
 @given(st.lists(st.tuples(st.binary(max_size=9), st.integers(0, 12), st.booleans()), max_size=30))
 def test_octets_come_out_once_and_in_order(steps: list[tuple[bytes, int, bool]]) -> None:
-    inbox = Inbox(UNUSED)
+    inbox = Inbox()
     out = b""
     for data, size, back in steps:
         inbox.feed(data)
@@ -71,7 +80,7 @@ def test_octets_come_out_once_and_in_order(steps: list[tuple[bytes, int, bool]])
 
 
 async def test_inv_48_reading_stops_above_the_mark_and_goes_on_when_all_is_consumed() -> None:
-    tap, inbox = Tap(), Inbox(asyncio.get_running_loop())
+    tap, inbox = Tap(), Inbox()
     inbox.attach(tap)
     inbox.feed(b"x" * HIGH)
     assert tap.reading
@@ -79,15 +88,17 @@ async def test_inv_48_reading_stops_above_the_mark_and_goes_on_when_all_is_consu
     assert not tap.reading
     assert len(inbox.take()) == HIGH
     assert inbox.take() == b"x"
-    waiting = asyncio.create_task(inbox.wait())
+    waiting = Waiting(inbox)
     await asyncio.sleep(0)
     assert tap.reading
+    assert not waiting.over
     inbox.feed(b"more")
-    await waiting
+    await asyncio.sleep(0)
+    assert waiting.over
 
 
 async def test_after_starttls_it_is_the_new_transport_that_is_paused() -> None:
-    plain, secure, inbox = Tap(), Tap(), Inbox(asyncio.get_running_loop())
+    plain, secure, inbox = Tap(), Tap(), Inbox()
     inbox.attach(plain)
     inbox.feed(b"x" * (HIGH + 1))
     inbox.attach(secure)
@@ -107,11 +118,12 @@ async def test_a_line_without_end_is_given_up(inbox: Inbox) -> None:
 
 async def test_the_first_reason_to_end_is_the_one_that_counts(inbox: Inbox) -> None:
     first, second = HangUp(), HangUp()
-    waiting = asyncio.create_task(inbox.wait())
+    waiting = Waiting(inbox)
     await asyncio.sleep(0)
     inbox.fail(first)
     inbox.fail(second)
-    await waiting
+    await asyncio.sleep(0)
+    assert waiting.over
     with pytest.raises(HangUp) as caught:
         await inbox.wait()
     assert caught.value is first
