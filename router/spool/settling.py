@@ -35,7 +35,7 @@ from router.spool import records
 from router.spool.accepting import accept_report, forget_message
 from router.spool.batch import Batch
 from router.spool.journal_rows import append_journal
-from router.spool.numbering import message_of, recipient_range
+from router.spool.numbering import message_of
 
 _REASON = 500
 _STICKY = frozenset({"parked", "quarantined"})
@@ -54,9 +54,15 @@ class Settle:
     lazy: bool = True
     essential: bool = True
 
+    @property
+    def leaving(self) -> list[int]:
+        """The recipients that it closes."""
+        return [outcome.recipient for outcome in self.outcomes if outcome.disposition.closing]
+
     def apply(self, batch: Batch) -> Settled:
         """Apply; `applied` counts the outcomes that found their recipient."""
         applied = closed = 0
+        batch.read_ahead(self.leaving)
         for outcome in self.outcomes:
             if message_of(outcome.recipient) != self.message.number:
                 raise ValueError(f"recipient {outcome.recipient} is not of message {self.message.queue_id}")
@@ -76,10 +82,7 @@ class Settle:
 
 def close_recipient(batch: Batch, message: QueuedMessage, outcome: Outcome) -> bool:
     """End a recipient's life: row out, journal row in, counted. False if it is gone already."""
-    row = batch.connection.execute(
-        "DELETE FROM recipients WHERE id = ? RETURNING facts, address, attempts, own, lane, mailbox",
-        (outcome.recipient,),
-    ).fetchone()
+    row = batch.take(outcome.recipient)
     if row is None:
         return False
     facts, address, attempts, own, lane, mailbox = row
@@ -107,18 +110,10 @@ def _note_damaged(batch: Batch, message: QueuedMessage, outcome: Outcome) -> Non
 
 def drop_if_done(batch: Batch, number: int, now: float) -> bool:
     """Delete a message without recipients, unless its body is to be kept for some time; whether none are left."""
-    left = batch.connection.execute(
-        "SELECT 1 FROM recipients WHERE id BETWEEN ? AND ? LIMIT 1", recipient_range(number)
-    ).fetchone()
-    if left is not None:
-        return False
-    row = batch.connection.execute(
-        "DELETE FROM messages WHERE id = ? AND (keep_until IS NULL OR keep_until <= ?) RETURNING body_file, size",
-        (number, now),
-    ).fetchone()
-    if row is not None:
-        forget_message(batch, row[0], row[1])
-    return True
+    none_left, deleted = batch.drop(number, now)
+    if deleted is not None:
+        forget_message(batch, *deleted)
+    return none_left
 
 
 def _keep(batch: Batch, message: QueuedMessage, outcome: Outcome) -> bool:
