@@ -21,11 +21,11 @@ LEAVING = "facts, address, attempts, own, lane, mailbox"
 # A list of numbers as one value: the same statement, prepared once, for any number of them.
 _LISTED = "(SELECT value FROM json_each(?))"
 _READ = f"SELECT id, {LEAVING} FROM recipients WHERE id IN {_LISTED}"  # noqa: S608 - names of ours
-_READ_MESSAGES = (
-    "SELECT messages.id, keep_until, body_file, size, (SELECT count(*) FROM (SELECT 1 FROM recipients"
-    " WHERE recipients.id BETWEEN messages.id << 16 AND (messages.id << 16) + 65535 LIMIT ?))"
-    f" FROM messages WHERE id IN {_LISTED}"  # noqa: S608 - names of ours
+_LEFT = (
+    "(SELECT count(*) FROM (SELECT 1 FROM recipients WHERE recipients.id"
+    " BETWEEN messages.id << 16 AND (messages.id << 16) + 65535 LIMIT ?))"
 )
+_READ_MESSAGES = f"SELECT id, keep_until, body_file, size, {_LEFT} FROM messages WHERE id IN {_LISTED}"  # noqa: S608 - names of ours
 _DELETE = f"DELETE FROM recipients WHERE id IN {_LISTED}"  # noqa: S608 - names of ours
 _DELETE_MESSAGES = f"DELETE FROM messages WHERE id IN {_LISTED}"  # noqa: S608 - names of ours
 
