@@ -20,7 +20,7 @@ from router.model.envelope import (
     RecipientState,
     Work,
 )
-from router.model.outcome import Disposition, JournalRow
+from router.model.outcome import Disposition
 from router.model.parcel import Report
 from router.spool import records
 from router.spool.batch import ACCEPTED, BYTES, MESSAGES, Batch
@@ -74,7 +74,7 @@ class Accept:
         batch.insert(_RECIPIENT, [self._row(new, one) for new, one in zip(self.recipients, recipients, strict=True)])
         for one in recipients:
             if one.state is RecipientState.HELD:
-                append_journal(batch, message, self._held_row(message, one))
+                self._append_held(batch, message, one)
         batch.count(ACCEPTED, len(recipients), own=int(self.own))
         batch.count(MESSAGES)
         batch.count(BYTES, self.body.size)
@@ -149,22 +149,16 @@ class Accept:
             records.recipient_crc(one.number, own, facts),
         )
 
-    def _held_row(self, message: QueuedMessage, one: QueuedRecipient) -> JournalRow:
-        return JournalRow(
-            number=0,
+    def _append_held(self, batch: Batch, message: QueuedMessage, one: QueuedRecipient) -> None:
+        append_journal(
+            batch,
+            message,
             at=self.received_at,
-            queue_id=message.queue_id,
             recipient=one.address.wire,
-            disposition=Disposition.HELD.value,
+            disposition=Disposition.HELD,
             lane=one.lane,
             mailbox=one.mailbox,
-            sender=self.envelope.sender,
-            size=message.size,
-            received_at=self.received_at,
             attempts=0,
-            reply="",
-            remote="none",
-            message_id=self.header.message_id,
             note=one.reason,
         )
 

@@ -27,6 +27,7 @@ RECIPIENT_COLUMNS = (
     " delay_notified, own, reason, facts, crc"
 )
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_decode = json.JSONDecoder().raw_decode
 
 
 def searchable(value: str) -> str:
@@ -111,7 +112,8 @@ def decode_recipient(row: tuple[Any, ...]) -> QueuedRecipient:
 def decode_wire(facts: str) -> str:
     """The received address out of a recipient's facts, or '' when they cannot be read (for journal and lists)."""
     try:
-        return str(json.loads(facts)[0])
+        # The first value alone: this is done for every recipient that leaves.
+        return str(_decode(facts, 1)[0] if facts.startswith("[") else json.loads(facts)[0])
     except (ValueError, LookupError, TypeError, RecursionError):
         return ""
 

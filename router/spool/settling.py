@@ -29,7 +29,7 @@ from functools import partial
 from typing import Any
 
 from router.model.envelope import QueuedMessage, Work
-from router.model.outcome import Disposition, JournalRow, Outcome
+from router.model.outcome import Disposition, Outcome
 from router.model.parcel import Report, Settled
 from router.spool import records
 from router.spool.accepting import accept_report, forget_message
@@ -89,7 +89,7 @@ def close_recipient(batch: Batch, message: QueuedMessage, outcome: Outcome) -> b
     lane, mailbox = outcome.lane or lane, outcome.mailbox or mailbox
     attempts += outcome.counted
     wire = records.decode_wire(facts) or address
-    append_journal(batch, message, _journal_row(message, outcome, wire, lane, mailbox, attempts))
+    _append_journal(batch, message, outcome, wire, lane, mailbox, attempts)
     batch.count(outcome.disposition.value, lane=lane, mailbox=mailbox, batch=records.searchable(outcome.batch), own=own)
     return True
 
@@ -105,7 +105,7 @@ def _note_damaged(batch: Batch, message: QueuedMessage, outcome: Outcome) -> Non
     ) or ("", "")
     noted = replace(outcome, note="; ".join(filter(None, (outcome.note, "its damaged row is still there"))))
     wire = records.decode_wire(row[0]) or row[1]
-    append_journal(batch, message, _journal_row(message, noted, wire, outcome.lane, outcome.mailbox, 0))
+    _append_journal(batch, message, noted, wire, outcome.lane, outcome.mailbox, 0)
 
 
 def drop_if_done(batch: Batch, number: int, now: float) -> bool:
@@ -213,8 +213,7 @@ def _set_aside(batch: Batch, message: QueuedMessage, outcome: Outcome, row: tupl
     )
     if target != state:
         wire = records.decode_wire(facts) or address
-        row_ = _journal_row(message, outcome, wire, outcome.lane, outcome.mailbox or mailbox, attempts)
-        append_journal(batch, message, row_)
+        _append_journal(batch, message, outcome, wire, outcome.lane, outcome.mailbox or mailbox, attempts)
 
 
 def _reason(outcome: Outcome) -> str:
@@ -224,25 +223,21 @@ def _reason(outcome: Outcome) -> str:
     return records.searchable(text[:_REASON])
 
 
-def _journal_row(
-    message: QueuedMessage, outcome: Outcome, wire: str, lane: str, mailbox: str, attempts: int
-) -> JournalRow:
-    return JournalRow(
-        number=0,
+def _append_journal(
+    batch: Batch, message: QueuedMessage, outcome: Outcome, wire: str, lane: str, mailbox: str, attempts: int
+) -> None:
+    append_journal(
+        batch,
+        message,
         at=outcome.at,
-        queue_id=message.queue_id,
         recipient=wire,
-        disposition=outcome.disposition.value,
+        disposition=outcome.disposition,
         lane=lane,
         mailbox=mailbox,
-        sender=message.envelope.sender,
-        size=message.size,
-        received_at=message.received_at,
         attempts=attempts,
         reply=str(outcome.reply),
         remote=outcome.reply.remote,
-        message_id=message.header.message_id,
         note=outcome.note,
-        batch=outcome.batch,
+        of_batch=outcome.batch,
         in_doubt=outcome.in_doubt,
     )
