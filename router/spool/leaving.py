@@ -18,16 +18,14 @@ from router.spool.numbering import message_of
 LEAVING = "facts, address, attempts, own, lane, mailbox"
 """What is told of a recipient that leaves."""
 
-# A list of numbers as one value: the same statement, prepared once, for any number of them.
-_LISTED = "(SELECT value FROM json_each(?))"
-_READ = f"SELECT id, {LEAVING} FROM recipients WHERE id IN {_LISTED}"  # noqa: S608 - names of ours
-_LEFT = (
-    "(SELECT count(*) FROM (SELECT 1 FROM recipients WHERE recipients.id"
-    " BETWEEN messages.id << 16 AND (messages.id << 16) + 65535 LIMIT ?))"
+# A list of numbers as one value: the same statement, prepared once, for any number of them. It is joined where that
+# can be done; IN makes an index of it first.
+_READ = f"SELECT id, {LEAVING} FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN recipients ON id = wanted"  # noqa: S608 - names of ours
+_READ_MESSAGES = (
+    "SELECT id, keep_until, body_file, size, (SELECT count(*) FROM (SELECT 1 FROM recipients"
+    " WHERE recipients.id BETWEEN wanted << 16 AND (wanted << 16) + 65535 LIMIT ?))"
+    " FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN messages ON id = wanted"
 )
-_READ_MESSAGES = f"SELECT id, keep_until, body_file, size, {_LEFT} FROM messages WHERE id IN {_LISTED}"  # noqa: S608 - names of ours
-_DELETE = f"DELETE FROM recipients WHERE id IN {_LISTED}"  # noqa: S608 - names of ours
-_DELETE_MESSAGES = f"DELETE FROM messages WHERE id IN {_LISTED}"  # noqa: S608 - names of ours
 
 
 @dataclass(slots=True)
@@ -97,18 +95,25 @@ class Leaving:
 
     def write_out(self) -> None:
         """Delete what was taken and dropped."""
-        for statement, numbers in ((_DELETE, self._gone), (_DELETE_MESSAGES, self._gone_messages)):
-            if numbers:
-                self._delete(statement, numbers)
-        self._gone, self._gone_messages = [], []
+        if self._gone:
+            self._delete("recipients", self._gone)
+            self._gone = []
+        if self._gone_messages:
+            self._delete("messages", self._gone_messages)
+            self._gone_messages = []
 
     def forget(self) -> None:
         """Something else is going to touch the tables."""
         self._rows.clear()
         self._messages.clear()
 
-    def _delete(self, statement: str, numbers: list[int]) -> None:
-        if self._connection.execute(statement, (_listed(numbers),)).rowcount != len(numbers):
+    def _delete(self, table: str, numbers: list[int]) -> None:
+        if len(numbers) == 1:
+            done = self._connection.execute(f"DELETE FROM {table} WHERE id = ?", numbers)  # noqa: S608 - names of ours
+        else:
+            listed = f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - names of ours
+            done = self._connection.execute(listed, (_listed(numbers),))
+        if done.rowcount != len(numbers):
             error = sqlite3.DatabaseError("rows that were read are not there to be deleted")
             error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise error
