@@ -13,7 +13,7 @@ each change of a row has a savepoint of its own, and what cannot be changed is p
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -137,7 +137,7 @@ class Batch:
         else:
             self._inserts.setdefault(what, []).extend(rows)
 
-    def read_ahead(self, recipients: Iterable[int]) -> None:
+    def read_ahead(self, recipients: Sequence[int]) -> None:
         """Read the rows of recipients that are going to leave, all at once; those that are not there, too."""
         if not self.careful and not self._leaving.knows(recipients):
             self._write_out()
