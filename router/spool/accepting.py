@@ -20,21 +20,23 @@ from router.model.envelope import (
     RecipientState,
     Work,
 )
-from router.model.outcome import Disposition, JournalRow
+from router.model.outcome import Disposition
 from router.model.parcel import Report
 from router.spool import records
 from router.spool.batch import ACCEPTED, BYTES, MESSAGES, Batch
+from router.spool.bulk import Insert
 from router.spool.journal_rows import append_journal
 from router.spool.numbering import MAX_RECIPIENTS, make_queue_id, recipient_number
 
-_INSERT_MESSAGE = (
+_MESSAGE = Insert(
     "INSERT INTO messages (id, received_at, size, own, keep_until, sender, message_id, facts, body_file, digest, crc,"
-    " body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " body)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
-_INSERT_RECIPIENT = (
+_RECIPIENT = Insert(
     "INSERT INTO recipients (id, state, lane, mailbox, due, attempts, clock_start, unknown_since, draining,"
-    " possible_duplicate, delay_notified, own, reason, address, facts, crc)"
-    " VALUES (?, ?, ?, ?, ?, 0, ?, NULL, ?, 0, 0, ?, ?, ?, ?, ?)"
+    " possible_duplicate, delay_notified, own, reason, address, facts, crc)",
+    "(?, ?, ?, ?, ?, 0, ?, NULL, ?, 0, 0, ?, ?, ?, ?, ?)",
 )
 
 
@@ -69,12 +71,10 @@ class Accept:
             raise ValueError("a message needs 1 to 65536 recipients")
         message = self._insert_message(batch)
         recipients = tuple(self._recipient(batch, message, place) for place in range(len(self.recipients)))
-        batch.connection.executemany(
-            _INSERT_RECIPIENT, [self._row(new, one) for new, one in zip(self.recipients, recipients, strict=True)]
-        )
+        batch.insert(_RECIPIENT, [self._row(new, one) for new, one in zip(self.recipients, recipients, strict=True)])
         for one in recipients:
             if one.state is RecipientState.HELD:
-                append_journal(batch, message, self._held_row(message, one))
+                self._append_held(batch, message, one)
         batch.count(ACCEPTED, len(recipients), own=int(self.own))
         batch.count(MESSAGES)
         batch.count(BYTES, self.body.size)
@@ -100,7 +100,7 @@ class Accept:
             crc,
             body.inline,
         )
-        batch.connection.execute(_INSERT_MESSAGE, row)
+        batch.insert(_MESSAGE, (row,))
         return QueuedMessage(
             number=number,
             queue_id=make_queue_id(self.spool, number),
@@ -149,22 +149,16 @@ class Accept:
             records.recipient_crc(one.number, own, facts),
         )
 
-    def _held_row(self, message: QueuedMessage, one: QueuedRecipient) -> JournalRow:
-        return JournalRow(
-            number=0,
+    def _append_held(self, batch: Batch, message: QueuedMessage, one: QueuedRecipient) -> None:
+        append_journal(
+            batch,
+            message,
             at=self.received_at,
-            queue_id=message.queue_id,
             recipient=one.address.wire,
-            disposition=Disposition.HELD.value,
+            disposition=Disposition.HELD,
             lane=one.lane,
             mailbox=one.mailbox,
-            sender=self.envelope.sender,
-            size=message.size,
-            received_at=self.received_at,
             attempts=0,
-            reply="",
-            remote="none",
-            message_id=self.header.message_id,
             note=one.reason,
         )
 

@@ -14,6 +14,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -42,9 +43,14 @@ def append_rows(directory: Path, rows: Sequence[Row]) -> None:
 def month_of(at: float) -> str:
     """The month of a time, `YYYY-MM` in UTC; an impossible time goes to 1970-01 rather than nowhere."""
     try:
-        return time.strftime("%Y-%m", time.gmtime(at))
+        return _month_of_hour(int(at // 3600))
     except (OverflowError, ValueError, OSError):
         return "1970-01"
+
+
+@lru_cache(maxsize=16)
+def _month_of_hour(hour: int) -> str:
+    return time.strftime("%Y-%m", time.gmtime(hour * 3600))
 
 
 def last_number(directory: Path) -> int:

@@ -6,6 +6,7 @@ after a rollback and touches nothing but the transaction. None changes more than
 gets its turn between two of them.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -193,11 +194,24 @@ class Remember:
 
 @dataclass(frozen=True, slots=True)
 class DropJournal:
-    """Delete journal rows that are safe in their monthly file."""
+    """Delete journal rows that are safe in their monthly file. Their numbers come in order."""
 
     numbers: tuple[int, ...]
     lazy: bool = True
     essential: bool = True
 
     def apply(self, batch: Batch) -> None:
-        batch.connection.executemany("DELETE FROM journal WHERE id = ?", [(number,) for number in self.numbers])
+        batch.connection.executemany("DELETE FROM journal WHERE id BETWEEN ? AND ?", list(_runs(self.numbers)))
+
+
+def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each run of numbers without a gap: mostly one, which one statement deletes."""
+    first = last = None
+    for number in numbers:
+        if first is None or last is None or number != last + 1:
+            if first is not None and last is not None:
+                yield first, last
+            first = number
+        last = number
+    if first is not None and last is not None:
+        yield first, last

@@ -13,7 +13,7 @@ from typing import Any
 
 from router.errors import BodyDamaged
 from router.model.envelope import Client, Envelope, HeaderFacts, QueuedMessage
-from router.model.outcome import Disposition, JournalRow, Outcome
+from router.model.outcome import Disposition, Outcome
 from router.model.reply import HopReply
 from router.spool import records
 from router.spool.batch import Batch
@@ -112,24 +112,17 @@ class SetAside:
     def _journal(self, batch: Batch, number: int, row: tuple[Any, ...]) -> None:
         facts, address, lane, mailbox, attempts = row
         message = stored_message(batch, self.spool, message_of(number))
-        entry = JournalRow(
-            number=0,
+        append_journal(
+            batch,
+            message,
             at=self.at,
-            queue_id=message.queue_id,
             recipient=records.decode_wire(facts) or address,
-            disposition=self.state.value,
+            disposition=self.state,
             lane=lane,
             mailbox=mailbox,
-            sender=message.envelope.sender,
-            size=message.size,
-            received_at=message.received_at,
             attempts=attempts,
-            reply="",
-            remote="none",
-            message_id=message.header.message_id,
             note=self.note,
         )
-        append_journal(batch, message, entry)
 
 
 def stored_message(batch: Batch, spool: int, number: int) -> QueuedMessage:

@@ -18,6 +18,7 @@ from router.errors import BodyDamaged
 from router.model.address import Address
 from router.model.envelope import Client, Envelope, HeaderFacts, NewRecipient, QueuedMessage, QueuedRecipient
 from router.model.envelope import RecipientState as State
+from router.spool.json_text import text
 from router.spool.numbering import make_queue_id
 
 MESSAGE_COLUMNS = "id, received_at, size, own, facts, body_file, digest, crc"
@@ -26,21 +27,22 @@ RECIPIENT_COLUMNS = (
     " delay_notified, own, reason, facts, crc"
 )
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_decode = json.JSONDecoder().raw_decode
 
 
-def searchable(text: str) -> str:
+def searchable(value: str) -> str:
     """The text as SQLite can store it: what is no valid Unicode becomes `?`. For columns that are searched only."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
 
 
 def encode_message(envelope: Envelope, header: HeaderFacts) -> str:
     """Everything of envelope and header facts as one JSON object; defaults are left out."""
     client = envelope.client
-    facts: dict[str, Any] = {
-        "sender": envelope.sender,
-        "client": [client.address, client.port, client.name, client.helo, client.protocol, client.trusted, client.tls],
-        "received": header.received_count,
-    }
+    facts = (
+        f'{{"sender":{text(envelope.sender)},"client":[{text(client.address)},{client.port},{text(client.name)},'
+        f"{text(client.helo)},{text(client.protocol)},{_bool(client.trusted)},{text(client.tls)}],"
+        f'"received":{header.received_count}'
+    )
     optional = (
         ("body", envelope.body),
         ("smtputf8", envelope.smtputf8),
@@ -50,8 +52,10 @@ def encode_message(envelope: Envelope, header: HeaderFacts) -> str:
         ("auto_submitted", header.auto_submitted),
         ("marks", header.marks),
     )
-    facts.update(pair for pair in optional if pair[1])
-    return _encode(facts)
+    for name, value in optional:
+        if value:
+            facts += f',"{name}":{_encode(value)}'
+    return facts + "}"
 
 
 def message_crc(number: int, received_at: float, size: int, own: int, facts: str, file: str, digest: bytes) -> int:
@@ -87,7 +91,7 @@ def decode_message(spool: int, generation: int, row: tuple[Any, ...]) -> QueuedM
 def encode_recipient(new: NewRecipient) -> str:
     """What was received of one RCPT."""
     address = new.address
-    return _encode([address.wire, address.local, address.domain, new.notify, new.orcpt])
+    return f"[{text(address.wire)},{text(address.local)},{text(address.domain)},{text(new.notify)},{text(new.orcpt)}]"
 
 
 def recipient_crc(number: int, own: int, facts: str) -> int:
@@ -108,9 +112,14 @@ def decode_recipient(row: tuple[Any, ...]) -> QueuedRecipient:
 def decode_wire(facts: str) -> str:
     """The received address out of a recipient's facts, or '' when they cannot be read (for journal and lists)."""
     try:
-        return str(json.loads(facts)[0])
+        # The first value alone: this is done for every recipient that leaves.
+        return str(_decode(facts, 1)[0] if facts.startswith("[") else json.loads(facts)[0])
     except (ValueError, LookupError, TypeError, RecursionError):
         return ""
+
+
+def _bool(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _decode_facts(facts: dict[str, Any]) -> tuple[Envelope, HeaderFacts]:

@@ -29,13 +29,13 @@ from functools import partial
 from typing import Any
 
 from router.model.envelope import QueuedMessage, Work
-from router.model.outcome import Disposition, JournalRow, Outcome
+from router.model.outcome import Disposition, Outcome
 from router.model.parcel import Report, Settled
 from router.spool import records
 from router.spool.accepting import accept_report, forget_message
 from router.spool.batch import Batch
 from router.spool.journal_rows import append_journal
-from router.spool.numbering import message_of, recipient_range
+from router.spool.numbering import message_of
 
 _REASON = 500
 _STICKY = frozenset({"parked", "quarantined"})
@@ -54,9 +54,15 @@ class Settle:
     lazy: bool = True
     essential: bool = True
 
+    @property
+    def leaving(self) -> list[int]:
+        """The recipients that it closes."""
+        return [outcome.recipient for outcome in self.outcomes if outcome.disposition.closing]
+
     def apply(self, batch: Batch) -> Settled:
         """Apply; `applied` counts the outcomes that found their recipient."""
         applied = closed = 0
+        batch.read_ahead(self.leaving)
         for outcome in self.outcomes:
             if message_of(outcome.recipient) != self.message.number:
                 raise ValueError(f"recipient {outcome.recipient} is not of message {self.message.queue_id}")
@@ -76,17 +82,14 @@ class Settle:
 
 def close_recipient(batch: Batch, message: QueuedMessage, outcome: Outcome) -> bool:
     """End a recipient's life: row out, journal row in, counted. False if it is gone already."""
-    row = batch.connection.execute(
-        "DELETE FROM recipients WHERE id = ? RETURNING facts, address, attempts, own, lane, mailbox",
-        (outcome.recipient,),
-    ).fetchone()
+    row = batch.take(outcome.recipient)
     if row is None:
         return False
     facts, address, attempts, own, lane, mailbox = row
     lane, mailbox = outcome.lane or lane, outcome.mailbox or mailbox
     attempts += outcome.counted
     wire = records.decode_wire(facts) or address
-    append_journal(batch, message, _journal_row(message, outcome, wire, lane, mailbox, attempts))
+    _append_journal(batch, message, outcome, wire, lane, mailbox, attempts)
     batch.count(outcome.disposition.value, lane=lane, mailbox=mailbox, batch=records.searchable(outcome.batch), own=own)
     return True
 
@@ -102,23 +105,15 @@ def _note_damaged(batch: Batch, message: QueuedMessage, outcome: Outcome) -> Non
     ) or ("", "")
     noted = replace(outcome, note="; ".join(filter(None, (outcome.note, "its damaged row is still there"))))
     wire = records.decode_wire(row[0]) or row[1]
-    append_journal(batch, message, _journal_row(message, noted, wire, outcome.lane, outcome.mailbox, 0))
+    _append_journal(batch, message, noted, wire, outcome.lane, outcome.mailbox, 0)
 
 
 def drop_if_done(batch: Batch, number: int, now: float) -> bool:
     """Delete a message without recipients, unless its body is to be kept for some time; whether none are left."""
-    left = batch.connection.execute(
-        "SELECT 1 FROM recipients WHERE id BETWEEN ? AND ? LIMIT 1", recipient_range(number)
-    ).fetchone()
-    if left is not None:
-        return False
-    row = batch.connection.execute(
-        "DELETE FROM messages WHERE id = ? AND (keep_until IS NULL OR keep_until <= ?) RETURNING body_file, size",
-        (number, now),
-    ).fetchone()
-    if row is not None:
-        forget_message(batch, row[0], row[1])
-    return True
+    none_left, deleted = batch.drop(number, now)
+    if deleted is not None:
+        forget_message(batch, *deleted)
+    return none_left
 
 
 def _keep(batch: Batch, message: QueuedMessage, outcome: Outcome) -> bool:
@@ -218,8 +213,7 @@ def _set_aside(batch: Batch, message: QueuedMessage, outcome: Outcome, row: tupl
     )
     if target != state:
         wire = records.decode_wire(facts) or address
-        row_ = _journal_row(message, outcome, wire, outcome.lane, outcome.mailbox or mailbox, attempts)
-        append_journal(batch, message, row_)
+        _append_journal(batch, message, outcome, wire, outcome.lane, outcome.mailbox or mailbox, attempts)
 
 
 def _reason(outcome: Outcome) -> str:
@@ -229,25 +223,21 @@ def _reason(outcome: Outcome) -> str:
     return records.searchable(text[:_REASON])
 
 
-def _journal_row(
-    message: QueuedMessage, outcome: Outcome, wire: str, lane: str, mailbox: str, attempts: int
-) -> JournalRow:
-    return JournalRow(
-        number=0,
+def _append_journal(
+    batch: Batch, message: QueuedMessage, outcome: Outcome, wire: str, lane: str, mailbox: str, attempts: int
+) -> None:
+    append_journal(
+        batch,
+        message,
         at=outcome.at,
-        queue_id=message.queue_id,
         recipient=wire,
-        disposition=outcome.disposition.value,
+        disposition=outcome.disposition,
         lane=lane,
         mailbox=mailbox,
-        sender=message.envelope.sender,
-        size=message.size,
-        received_at=message.received_at,
         attempts=attempts,
         reply=str(outcome.reply),
         remote=outcome.reply.remote,
-        message_id=message.header.message_id,
         note=outcome.note,
-        batch=outcome.batch,
+        of_batch=outcome.batch,
         in_doubt=outcome.in_doubt,
     )

@@ -47,6 +47,7 @@ class Operation(Protocol[T_co]):
     One change of the spool. `apply` may run more than once, each time in a new transaction.
 
     `lazy`: may wait for company. `essential`: must still work on a full disk, with the help of the reserve.
+    Optional `leaving`: recipients that it is going to delete, read for all operations of a transaction at once.
     """
 
     @property
@@ -213,6 +214,7 @@ class Writer:
             raise sqlite3.OperationalError("not connected")
         connection.execute("BEGIN IMMEDIATE")
         batch = Batch(connection, self._numbers, self._releases, careful=careful)
+        batch.read_ahead([number for waiting in group for number in getattr(waiting.operation, "leaving", ())])
         for waiting in group:
             waiting.result = waiting.operation.apply(batch)
         batch.flush()

@@ -1,0 +1,123 @@
+"""
+Recipients that leave the spool within one transaction: their rows are read together, and deleted together.
+
+Guarantees: what `take` and `drop` answer is what reading and deleting one by one, in the order of the calls, would
+have found. What was read counts until something else touches the tables: `write_out`, then `forget`.
+
+On failure: what sqlite3 raises. A row that was read and is not there to be deleted is damage (`SQLITE_CORRUPT`).
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from router.spool.numbering import message_of
+
+LEAVING = "facts, address, attempts, own, lane, mailbox"
+"""What is told of a recipient that leaves."""
+
+# A list of numbers as one value: the same statement, prepared once, for any number of them. It is joined where that
+# can be done; IN makes an index of it first.
+_READ = f"SELECT id, {LEAVING} FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN recipients ON id = wanted"  # noqa: S608 - names of ours
+_READ_MESSAGES = (
+    "SELECT id, keep_until, body_file, size, (SELECT count(*) FROM (SELECT 1 FROM recipients"
+    " WHERE recipients.id BETWEEN wanted << 16 AND (wanted << 16) + 65535 LIMIT ?))"
+    " FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN messages ON id = wanted"
+)
+
+
+@dataclass(slots=True)
+class _Message:
+    """As it was read. `left` counts its recipients, but at most one more than were read ahead of them."""
+
+    keep_until: float | None
+    body_file: str
+    size: int
+    left: int
+
+
+class Leaving:
+    """See the module. Of one transaction, which must not be a careful one: damage fails all of it."""
+
+    __slots__ = ("_connection", "_gone", "_gone_messages", "_messages", "_rows")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._rows: dict[int, tuple[Any, ...] | None] = {}
+        self._messages: dict[int, _Message] = {}
+        self._gone: list[int] = []
+        self._gone_messages: list[int] = []
+
+    def knows(self, numbers: Iterable[int]) -> bool:
+        """Whether all of these recipients were read."""
+        return all(number in self._rows for number in numbers)
+
+    def read(self, numbers: Iterable[int]) -> None:
+        """Read recipients and their messages; only after `forget`, if anything was read before."""
+        self._rows = dict.fromkeys(numbers)
+        for row in self._connection.execute(_READ, (_listed(self._rows),)).fetchall():
+            self._rows[row[0]] = row[1:]
+        wanted = Counter(map(message_of, self._rows))
+        limit = max(wanted.values(), default=0) + 1
+        for number, *facts in self._connection.execute(_READ_MESSAGES, (limit, _listed(wanted))).fetchall():
+            self._messages[number] = _Message(*facts)
+
+    def take(self, number: int) -> tuple[Any, ...] | None:
+        """A recipient's columns `LEAVING`, and it is gone; None if it was before."""
+        row = self._rows[number]
+        if row is not None:
+            self._rows[number] = None
+            self._gone.append(number)
+            message = self._messages.get(message_of(number))
+            if message is not None:
+                message.left -= 1
+        return row
+
+    def is_read(self, message: int) -> bool:
+        """Whether `drop` can tell of this message."""
+        return message in self._messages
+
+    def drop(self, number: int, now: float) -> tuple[bool, tuple[str, int] | None]:
+        """
+        Delete a message that has no recipients and need not be kept: whether it has none, and `body_file` and `size`
+        if it was deleted.
+        """
+        message = self._messages[number]
+        if message.left:
+            return False, None
+        if message.keep_until is not None and message.keep_until > now:
+            return True, None
+        del self._messages[number]
+        self._gone_messages.append(number)
+        return True, (message.body_file, message.size)
+
+    def write_out(self) -> None:
+        """Delete what was taken and dropped."""
+        if self._gone:
+            self._delete("recipients", self._gone)
+            self._gone = []
+        if self._gone_messages:
+            self._delete("messages", self._gone_messages)
+            self._gone_messages = []
+
+    def forget(self) -> None:
+        """Something else is going to touch the tables."""
+        self._rows.clear()
+        self._messages.clear()
+
+    def _delete(self, table: str, numbers: list[int]) -> None:
+        if len(numbers) == 1:
+            done = self._connection.execute(f"DELETE FROM {table} WHERE id = ?", numbers)  # noqa: S608 - names of ours
+        else:
+            listed = f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - names of ours
+            done = self._connection.execute(listed, (_listed(numbers),))
+        if done.rowcount != len(numbers):
+            error = sqlite3.DatabaseError("rows that were read are not there to be deleted")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return f"[{','.join(map(str, numbers))}]"
