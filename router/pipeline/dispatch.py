@@ -13,7 +13,7 @@ the same reason a delivery that is cut off after its final dot stays registered 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from router.deliver.claims import Claims
 from router.deliver.inflight import IN_DOUBT, Entry, InFlight
@@ -25,7 +25,7 @@ from router.model.parcel import Parcel, ParcelRecipient, Verdict
 from router.model.reply import Reply
 from router.model.route import MX_PREFIX, DispatchFacts, Held, Later
 from router.pipeline.conclude import Concluded, Concluder, merged
-from router.pipeline.plan import Plan, Routed, make_plan
+from router.pipeline.plan import Here, Plan, Routed, make_plan
 from router.pipeline.ports import Rules, Signer, Trace
 from router.pipeline.releases import Releases
 from router.pipeline.trouble import note_lookup, note_route
@@ -44,18 +44,20 @@ _REMEMBERED = 1000
 """Lanes whose failures are counted; domains that cannot be reached come and go without end."""
 
 
-@dataclass(frozen=True, slots=True)
 class Custody:
     """
     Which recipients of a dispatch are still in its hands: not settled, and not handed over to another lane. Whatever
     goes wrong, only these may be put off; the others are somebody else's by now. `sent` went past a final dot.
     """
 
-    own: set[int]
-    sent: set[int] = field(default_factory=set)
+    __slots__ = ("own", "sent")
+
+    def __init__(self, recipients: Iterable[QueuedRecipient]) -> None:
+        self.own = {r.number for r in recipients}
+        self.sent: set[int] = set()
 
     def let_go(self, recipients: Iterable[QueuedRecipient]) -> None:
-        self.own.difference_update(r.number for r in recipients)
+        self.own.difference_update([r.number for r in recipients])
 
 
 class Dispatcher:
@@ -114,7 +116,7 @@ class Dispatcher:
 
     async def dispatch(self, lane: str, work: Work) -> None:
         """Deliver, keep or give up these claimed recipients; on return each has an outcome or another lane."""
-        custody = Custody({r.number for r in work.recipients})
+        custody = Custody(work.recipients)
         try:
             await self._dispatch(lane, work, custody)
         except Exception as error:  # noqa: BLE001 - whatever it was, the mail must stay queued
@@ -122,7 +124,7 @@ class Dispatcher:
 
     async def failed(self, lane: str, work: Work, error: BaseException) -> None:
         """An error of ours before these recipients were dispatched."""
-        await self._put_off(lane, work, Custody({r.number for r in work.recipients}), error)
+        await self._put_off(lane, work, Custody(work.recipients), error)
 
     async def _dispatch(self, lane: str, work: Work, custody: Custody) -> None:
         message, left, stuck = work.message, work.recipients, 0
@@ -132,7 +134,8 @@ class Dispatcher:
             plan, entry = self._decide(lane, message, left, failures)
             left = await self._carry_out(lane, message, plan, entry, custody)
             stuck = 0 if len(left) < before else stuck + 1
-        await self._commit(message, [self._concluder.not_now(message, r) for r in left], custody)
+        if left:
+            await self._commit(message, [self._concluder.not_now(message, r) for r in left], custody)
 
     async def _put_off(self, lane: str, work: Work, custody: Custody, error: BaseException) -> None:
         """An error of ours: what is still in our hands is put off, so that one message cannot spin."""
@@ -150,7 +153,7 @@ class Dispatcher:
 
     async def _commit(self, message: QueuedMessage, concluded: Sequence[Concluded], custody: Custody) -> None:
         await self._concluder.commit(message, concluded)
-        custody.let_go(recipient for recipient, _, _ in concluded)
+        custody.let_go([recipient for recipient, _, _ in concluded])
 
     # -- deciding ---------------------------------------------------------------------------------------------
 
@@ -161,7 +164,7 @@ class Dispatcher:
             unknown: dict[str, Address] = {
                 r.address.key: r.address
                 for r in recipients
-                if r.address.key not in failures and self._classifier.known(r.address) is None
+                if self._classifier.known(r.address) is None and r.address.key not in failures
             }
             if not unknown:
                 break
@@ -215,8 +218,10 @@ class Dispatcher:
         in_doubt = False
         again: list[QueuedRecipient] = list(plan.over)
         try:
-            await self._hand_over(message, plan.away, custody)
-            await self._commit(message, [self._concluder.without_delivery(message, o) for o in plan.rest], custody)
+            if plan.away:
+                await self._hand_over(message, plan.away, custody)
+            if plan.rest:
+                await self._commit(message, [self._concluder.without_delivery(message, o) for o in plan.rest], custody)
             if entry is not None:
                 in_doubt = await self._transmit(lane, message, plan, entry, again, custody)
             elif plan.here:
@@ -297,14 +302,13 @@ class Dispatcher:
         concluded: list[Concluded] = []
         for here, verdict in zip(plan.here, verdicts, strict=True):
             if verdict.no_attempt or verdict.split:
-                again.extend(one.recipient for one in here.all)
+                again.extend([one.recipient for one in here.all])
                 continue
-            concluded.extend(
-                self._concluder.verdict(message, one, verdict, lane, since, certain=self._certain(one, verdict))
-                for one in here.all
-            )
+            for one in here.all:
+                certain = self._certain(one, verdict)
+                concluded.append(self._concluder.verdict(message, one, verdict, lane, since, certain=certain))
         await self._commit(message, merged(concluded, plan), custody)
-        return any(verdict.in_doubt for verdict in verdicts)
+        return any([verdict.in_doubt for verdict in verdicts])
 
     def _certain(self, one: Routed, verdict: Verdict) -> bool:
         """Whether the state by which a failure is judged is still that of its mailbox (it may be on hold by now)."""
@@ -329,11 +333,7 @@ class Dispatcher:
         return Parcel(
             queue_id=message.queue_id,
             sender=envelope.sender,
-            recipients=tuple(
-                ParcelRecipient(r.number, here.wire, r.notify, r.orcpt or _orcpt(r, here.wire))
-                for here in plan.here
-                for r in (here.routed.recipient,)
-            ),
+            recipients=tuple([_parcel_recipient(here) for here in plan.here]),
             prefix=prefix,
             size=len(prefix) + message.size,
             blocks=blocks,
@@ -346,7 +346,7 @@ class Dispatcher:
 
     def _note_reachability(self, lane: str, verdicts: Sequence[Verdict]) -> None:
         tried = [verdict for verdict in verdicts if not verdict.no_attempt]
-        if not any(verdict.unreachable for verdict in tried):
+        if not [verdict for verdict in tried if verdict.unreachable]:
             if tried and lane in self._unreachable:
                 del self._unreachable[lane]
                 self._trace.clear(AlarmKind.STORE_DOWN, lane)
@@ -360,6 +360,11 @@ class Dispatcher:
         if not lane.startswith(MX_PREFIX):
             # A domain outside that cannot be reached is nothing for the operators of this site.
             self._trace.alarm(AlarmKind.STORE_DOWN, lane, str(tried[0].reply))
+
+
+def _parcel_recipient(here: Here) -> ParcelRecipient:
+    one = here.routed.recipient
+    return ParcelRecipient(one.number, here.wire, one.notify, one.orcpt or _orcpt(one, here.wire))
 
 
 def _orcpt(recipient: QueuedRecipient, wire: str) -> str:

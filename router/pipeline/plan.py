@@ -85,7 +85,7 @@ def make_plan(lane: str, routed: Sequence[Routed], most: int) -> Plan:
         else:
             over.append(one.recipient)
     return Plan(
-        tuple(Here(twins[0], wire, tuple(twins[1:])) for wire, twins in here.items()),
+        tuple([Here(twins[0], wire, tuple(twins[1:])) for wire, twins in here.items()]),
         {name: tuple(recipients) for name, recipients in away.items()},
         tuple(rest),
         tuple(over),
