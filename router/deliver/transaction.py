@@ -14,7 +14,7 @@ passes through after the connection was aborted: nothing was delivered then.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from router.deliver.attempt import Attempt, Interrupted
 from router.deliver.commands import UnsafeText, mail_line, rcpt_line
@@ -38,8 +38,7 @@ class _Closing(Exception):
         self.reply = reply
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """
     `early`: the session ended before the hop decided anything, so the message may go elsewhere at once.
     `keep`: the session may serve another message. `busy`: the hop said 421 to MAIL.
@@ -302,7 +301,8 @@ class Transaction:
         reply = self._replies[index]
         delays = (self._connection.set_up, seconds)
         if reply is not None:
-            relayed = reply.positive and not self._offers.dsn and "SUCCESS" in recipient.notify.upper()
+            asked = recipient.notify and "SUCCESS" in recipient.notify.upper()
+            relayed = bool(asked) and reply.positive and not self._offers.dsn
             return Verdict(recipient.number, reply, relayed=relayed, split=index in self._split, delays=delays)
         if self._attempt.cancelled:
             return interrupted(recipient.number, self._remote, delays)

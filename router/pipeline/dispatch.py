@@ -40,6 +40,7 @@ _ROUNDS = 12
 """How often one dispatch may begin again without getting anywhere before it is put off."""
 _SET_ASIDE = 60.0
 """Seconds until recipients that could not even be put off are given back: less would spin at what is wrong."""
+_NO_FACTS = DispatchFacts()
 _REMEMBERED = 1000
 """Lanes whose failures are counted; domains that cannot be reached come and go without end."""
 
@@ -204,7 +205,8 @@ class Dispatcher:
         if found is None:
             reply = failures.get(recipient.address.key, LookupFailed.reply)
             return Routed(recipient, None, Later(reply))
-        facts = DispatchFacts(recipient.unknown_since, message.header.marks)
+        since, marks = recipient.unknown_since, message.header.marks
+        facts = DispatchFacts(since, marks) if marks or since is not None else _NO_FACTS
         route = self._router.at_dispatch(found, facts, now)
         note_route(self._trace, found, route)
         return Routed(recipient, found, route)
