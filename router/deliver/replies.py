@@ -68,8 +68,7 @@ class ReplyParser:
         self._code = self._size = 0
 
     def _line(self, line: bytes) -> RawReply | None:
-        code = _CODES.get(line[:3])
-        separator = line[3:4]
+        code, separator = _CODES.get(line[:3]), line[3:4]
         if code is None or separator not in {b" ", b"-", b""}:
             raise ReplySyntaxError("the reply does not begin with a reply code")
         if self._code and code != self._code:
@@ -107,11 +106,12 @@ def sanitise(text: bytes | str) -> str:
 
 def hop_reply(raw: RawReply, remote: str) -> HopReply:
     """The reply as the hop said it: enhanced code (RFC 2034) taken off, lines joined, text made safe."""
-    lines = [sanitise(line) for line in raw.text[: 8 * MAX_TEXT].split(b"\n")]
-    enhanced = _enhanced(raw.code, lines[0])
-    if enhanced:
-        lines = [line.removeprefix(enhanced).lstrip() for line in lines]
-    text = lines[0] if len(lines) == 1 else sanitise(" ".join(lines))
+    first, *others = raw.text[: 8 * MAX_TEXT].split(b"\n")
+    text = sanitise(first)
+    enhanced = _enhanced(raw.code, text)
+    text = text.removeprefix(enhanced).lstrip()
+    if others:
+        text = sanitise(" ".join([text, *(sanitise(line).removeprefix(enhanced).lstrip() for line in others)]))
     return HopReply(raw.code, enhanced, text, remote)
 
 

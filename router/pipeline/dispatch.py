@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from router.deliver.claims import Claims
 from router.deliver.inflight import IN_DOUBT, Entry, InFlight
@@ -310,7 +311,7 @@ class Dispatcher:
                 certain = self._certain(one, verdict)
                 concluded.append(self._concluder.verdict(message, one, verdict, lane, since, certain=certain))
         await self._commit(message, merged(concluded, plan), custody)
-        return any([verdict.in_doubt for verdict in verdicts])
+        return any(verdict.in_doubt for verdict in verdicts)
 
     def _certain(self, one: Routed, verdict: Verdict) -> bool:
         """Whether the state by which a failure is judged is still that of its mailbox (it may be on hold by now)."""
@@ -326,11 +327,6 @@ class Dispatcher:
             stream = await self._queue.body(message)
             if not message.body_file:
                 inline = b"".join([block async for block in stream])
-
-        async def blocks() -> AsyncIterator[bytes]:
-            async for block in await self._queue.body(message):
-                yield block
-
         envelope = message.envelope
         return Parcel(
             queue_id=message.queue_id,
@@ -338,13 +334,17 @@ class Dispatcher:
             recipients=tuple([_parcel_recipient(here) for here in plan.here]),
             prefix=prefix,
             size=len(prefix) + message.size,
-            blocks=blocks,
+            blocks=partial(self._blocks, message),
             inline=inline,
             body_type=envelope.body,
             smtputf8=envelope.smtputf8,
             ret=envelope.ret,
             envid=envelope.envid,
         )
+
+    async def _blocks(self, message: QueuedMessage) -> AsyncIterator[bytes]:
+        async for block in await self._queue.body(message):
+            yield block
 
     def _note_reachability(self, lane: str, verdicts: Sequence[Verdict]) -> None:
         tried = [verdict for verdict in verdicts if not verdict.no_attempt]

@@ -101,7 +101,7 @@ def _fields(record: Record) -> Iterator[tuple[str, object]]:
         case Rejected():
             yield from _rejected(record)
         case Dropped():
-            yield from (("event", "lines-lost"), ("at", record.at), ("count", record.count))
+            yield from (("event", "lines-lost"), ("at", record.at), ("count", record.lost))
 
 
 def _accepted(record: Accepted) -> Iterator[tuple[str, object]]:

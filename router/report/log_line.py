@@ -67,7 +67,7 @@ def lines(record: Record) -> Sequence[Line]:
         case Rejected():
             return (_rejected(record),)
         case Dropped():
-            text = f"warning: {record.count} log lines were lost, the sink was too slow"
+            text = f"warning: {record.lost} log lines were lost, the sink was too slow"
             return (Line(record.at, "log", text, 4),)
 
 

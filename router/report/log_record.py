@@ -2,7 +2,7 @@
 What the delivery log knows of an event: small values without message bodies, so that a full log queue stays small.
 
 Times are wall-clock seconds. Text from outside is still raw here; `log_line` makes it safe. Tuples, because the event
-loop makes three of them for each message, and a frozen dataclass takes four times as long.
+loop makes three of them for each message, and a frozen dataclass takes three times as long.
 """
 
 from typing import NamedTuple
@@ -59,7 +59,7 @@ class Dropped(NamedTuple):
     """Lines that were not written because the sink was stalled or full."""
 
     at: float
-    count: int
+    lost: int
 
 
 Record = Accepted | Rejected | Settled | Removed | Dropped

@@ -32,8 +32,8 @@ def sign(key: bytes, queue_id: str, subject: str, store: str) -> str:
 
     `subject` is the mailbox key, or the folded address key of a recipient without a mailbox.
     """
-    # A copy of the keyed state: `hmac.digest` sets the key up anew and lets go of the GIL each time, so that every
-    # message had to queue up behind the log's thread (measured: 12 µs a message instead of 3).
+    # A copy of the keyed state: `hmac.digest` sets the key up anew and lets go of the GIL each time, which hands it to
+    # whatever thread waits for it (measured under load: 14 µs a message, with a copy 5).
     state = _keyed(key).copy()
     state.update(_octets(queue_id) + _octets(subject) + _octets(store))
     return urlsafe_b64encode(state.digest()[:TOKEN_OCTETS]).decode("ascii")
