@@ -19,6 +19,6 @@ class MarkSigner:
         """The field for one transaction; `recipients` are (mailbox or address key, wire address)."""
         tokens: tuple[str, ...] = ()
         if self._marked(lane):
-            tokens = tuple(sign(self._key, message.queue_id, subject, lane) for subject, _ in recipients)
+            tokens = tuple([sign(self._key, message.queue_id, subject, lane) for subject, _ in recipients])
         only = recipients[0][1] if len(recipients) == 1 else None
         return received_field(message, self._hostname, only, tokens)

@@ -7,6 +7,7 @@ used. On an address that cannot be written so, `UnsafeText`: the caller defers t
 """
 
 import re
+from functools import lru_cache
 
 from router.deliver.extensions import Extensions
 from router.model.parcel import Parcel, ParcelRecipient
@@ -43,6 +44,7 @@ def rcpt_line(recipient: ParcelRecipient, offers: Extensions) -> bytes:
     return line + b"\r\n"
 
 
+@lru_cache(maxsize=2048)
 def safe_path(text: str) -> bytes:
     """The octets between the brackets. Raises `UnsafeText`."""
     if _PATH.fullmatch(text) is None:
@@ -55,4 +57,4 @@ def safe_path(text: str) -> bytes:
 
 def _given(keyword: bytes, value: str) -> list[bytes]:
     """The parameter if it was given. One that is damaged is left out: it must not cost the message."""
-    return [keyword + value.encode("utf-8", "replace")] if _PARAMETER.fullmatch(value) else []
+    return [keyword + value.encode("utf-8", "replace")] if value and _PARAMETER.fullmatch(value) else []

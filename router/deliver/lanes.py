@@ -111,7 +111,7 @@ class Lanes:
     def room(self, name: str) -> int:
         """How many more recipients the feeder may bring; 0 while the lane rests, is paused or is stopped."""
         lane = self._lane(name)
-        if not self.awake(name):
+        if not self._awake(lane):
             return 0
         return max(0, self._window - sum(len(work.recipients) for work in lane.waiting))
 
@@ -123,8 +123,12 @@ class Lanes:
 
     def awake(self, name: str) -> bool:
         """Whether the lane may deliver now."""
-        lane = self._lane(name)
-        return not (self._stopped or self._suspended or lane.paused or lane.resting_until > self._monotonic())
+        return self._awake(self._lane(name))
+
+    def _awake(self, lane: Lane) -> bool:
+        if self._stopped or self._suspended or lane.paused:
+            return False
+        return not lane.resting_until or lane.resting_until <= self._monotonic()
 
     def closed(self, name: str) -> bool:
         """
@@ -142,7 +146,7 @@ class Lanes:
     def offer(self, name: str, work: Work) -> bool:
         """Take claimed work; False (and the caller keeps the claim) when there is no room for it."""
         lane = self._lane(name)
-        if not self.awake(name) or len(lane.waiting) >= self._window:
+        if len(lane.waiting) >= self._window or not self._awake(lane):
             return False
         lane.waiting.append(work)
         self._fill(lane)
@@ -151,7 +155,7 @@ class Lanes:
     def offer_first(self, name: str, work: Work) -> bool:
         """As `offer`, for released mail; its number is bounded by the releases under way."""
         lane = self._lane(name)
-        if not self.awake(name):
+        if not self._awake(lane):
             return False
         lane.first.append(work)
         self._fill(lane)
@@ -223,14 +227,30 @@ class Lanes:
                 self._claims.give_back((r.number for r in queue.popleft().recipients), tried=False)
 
     def _fill(self, lane: Lane) -> None:
-        while lane.active < lane.limit and self.awake(lane.name):
-            work = lane.pick()
-            if work is None:
-                return
+        while work := self._next(lane):
             lane.active += 1
-            task = asyncio.get_running_loop().create_task(self._work(lane, work))
+            task = asyncio.get_running_loop().create_task(self._work_on(lane, work))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _next(self, lane: Lane) -> Work | None:
+        """What is to be begun on the lane now."""
+        return lane.pick() if lane.active < lane.limit and self._awake(lane) else None
+
+    async def _work_on(self, lane: Lane, first: Work) -> None:
+        """One piece of work after another while there is some: a task for each costs more than its start."""
+        work: Work | None = first
+        try:
+            while work is not None:
+                await self._work(lane, work)
+                lane.active -= 1
+                work = self._next(lane)
+                lane.active += 1
+                if len(lane.waiting) * 2 <= self._window:
+                    self._low(lane.name)
+        finally:
+            lane.active -= 1
+            self._fill(lane)
 
     async def _work(self, lane: Lane, work: Work) -> None:
         count = len(work.recipients)
@@ -241,10 +261,6 @@ class Lanes:
             await self._put_off(lane, work, error)
         finally:
             lane.running -= count
-            lane.active -= 1
-            self._fill(lane)
-            if len(lane.waiting) * 2 <= self._window:
-                self._low(lane.name)
 
     async def _put_off(self, lane: Lane, work: Work, error: Exception) -> None:
         try:

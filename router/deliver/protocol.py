@@ -82,6 +82,10 @@ class NextHopProtocol(SMTPProtocol):
         if self.fault is not None:
             raise self.fault
 
+    def heard(self) -> RawReply | None:
+        """The next reply if it has arrived: to a group of commands, most replies come with the first one."""
+        return self._replies.popleft() if self._replies else None
+
     async def reply(self, seconds: float) -> RawReply:
         """The next reply, complete within `seconds`. Raises `Broken`."""
         if self._replies:

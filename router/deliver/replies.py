@@ -9,7 +9,7 @@ is one printable line of at most 500 characters.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from router.model.reply import HopReply
 
@@ -25,8 +25,7 @@ class ReplySyntaxError(ValueError):
     """What the peer sent is no SMTP reply; the message says why and quotes nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawReply:
+class RawReply(NamedTuple):
     """A complete reply as it came: the code, and the text of its lines joined by LF."""
 
     code: int
@@ -47,35 +46,29 @@ class ReplyParser:
     __slots__ = ("_code", "_lines", "_partial", "_size")
 
     def __init__(self) -> None:
-        self._partial = bytearray()
+        self._partial = b""
         self._lines: list[bytes] = []
         self._code = 0
         self._size = 0
 
     def feed(self, data: bytes) -> Iterator[RawReply]:
         """Yield each reply that `data` completes. Raises `ReplySyntaxError`, after having yielded what came before."""
-        self._partial += data
-        start = 0
-        try:
-            while (end := self._partial.find(b"\n", start)) >= 0:
-                line = bytes(self._partial[start:end])
-                start = end + 1
-                if (reply := self._line(line.removesuffix(b"\r"))) is not None:
-                    yield reply
-        finally:
-            del self._partial[:start]
+        lines = (self._partial + data).split(b"\n")
+        self._partial = lines.pop()
+        for line in lines:
+            if (reply := self._line(line.removesuffix(b"\r"))) is not None:
+                yield reply
         if self._size + len(self._partial) > MAX_REPLY:
             raise ReplySyntaxError("the reply is too long")
 
     def reset(self) -> None:
         """Forget an incomplete reply (STARTTLS: what came in the clear must not be read as part of TLS)."""
-        self._partial.clear()
+        self._partial = b""
         self._lines.clear()
         self._code = self._size = 0
 
     def _line(self, line: bytes) -> RawReply | None:
-        code = _CODES.get(line[:3])
-        separator = line[3:4]
+        code, separator = _CODES.get(line[:3]), line[3:4]
         if code is None or separator not in {b" ", b"-", b""}:
             raise ReplySyntaxError("the reply does not begin with a reply code")
         if self._code and code != self._code:
@@ -113,11 +106,12 @@ def sanitise(text: bytes | str) -> str:
 
 def hop_reply(raw: RawReply, remote: str) -> HopReply:
     """The reply as the hop said it: enhanced code (RFC 2034) taken off, lines joined, text made safe."""
-    lines = [sanitise(line) for line in raw.text[: 8 * MAX_TEXT].split(b"\n")]
-    enhanced = _enhanced(raw.code, lines[0])
-    if enhanced:
-        lines = [line.removeprefix(enhanced).lstrip() for line in lines]
-    text = lines[0] if len(lines) == 1 else sanitise(" ".join(lines))
+    first, *others = raw.text[: 8 * MAX_TEXT].split(b"\n")
+    text = sanitise(first)
+    enhanced = _enhanced(raw.code, text)
+    text = text.removeprefix(enhanced).lstrip()
+    if others:
+        text = sanitise(" ".join([text, *(sanitise(line).removeprefix(enhanced).lstrip() for line in others)]))
     return HopReply(raw.code, enhanced, text, remote)
 
 

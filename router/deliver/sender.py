@@ -57,7 +57,10 @@ class LaneSender:
         """Deliver; see `router.ports.Sender`."""
         attempt = Attempt(gate)
         try:
-            await self._slot(attempt)
+            if self._slots.locked():
+                await attempt.run(self._slots.acquire())
+            else:
+                await self._slots.acquire()
             try:
                 return await self._send(parcel, attempt)
             finally:
@@ -70,12 +73,6 @@ class LaneSender:
     async def close(self) -> None:
         """End idle sessions with QUIT. Sends under way go on; their sessions end after them."""
         await self._pool.close()
-
-    async def _slot(self, attempt: Attempt) -> None:
-        if not self._slots.locked():
-            await self._slots.acquire()
-            return
-        await attempt.run(self._slots.acquire())
 
     async def _send(self, parcel: Parcel, attempt: Attempt) -> Sequence[Verdict]:
         while (connection := self._pool.take()) is not None:

@@ -14,7 +14,7 @@ passes through after the connection was aborted: nothing was delivered then.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from router.deliver.attempt import Attempt, Interrupted
 from router.deliver.commands import UnsafeText, mail_line, rcpt_line
@@ -38,8 +38,7 @@ class _Closing(Exception):
         self.reply = reply
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """
     `early`: the session ended before the hop decided anything, so the message may go elsewhere at once.
     `keep`: the session may serve another message. `busy`: the hop said 421 to MAIL.
@@ -78,6 +77,7 @@ class Transaction:
         self._split: set[int] = set()
         self._ending: HopReply | None = None
         self._doing = "sending MAIL FROM"
+        self._mail = b""
         self._dotted = False
         self._begun = False
         self._answered = False
@@ -130,7 +130,7 @@ class Transaction:
             text = f"message of {parcel.size} octets is larger than the {offers.size_limit} that {self._remote} takes"
             return own_reply("5.3.4", text, self._remote, code=552)
         try:
-            mail_line(parcel, offers)
+            self._mail = mail_line(parcel, offers)
         except UnsafeText as error:
             return own_reply("4.1.7", str(error), self._remote)
         return None
@@ -143,8 +143,7 @@ class Transaction:
         """True if the session is fit for another message afterwards."""
         self._protocol.linger(reset=True)
         self._attempt.stage("mail")
-        mail = mail_line(self._parcel, self._offers)
-        begun = await (self._pipelined(mail, lines) if self._offers.pipelining else self._stepwise(mail, lines))
+        begun = await (self._pipelined(lines) if self._offers.pipelining else self._stepwise(lines))
         if not begun:
             return await self._reset()
         if not self._accepted:
@@ -152,42 +151,45 @@ class Transaction:
         await self._content()
         return await self._final_replies()
 
-    async def _pipelined(self, mail: bytes, lines: list[tuple[int, bytes]]) -> bool:
+    async def _pipelined(self, lines: list[tuple[int, bytes]]) -> bool:
         """Envelope and DATA in as few round trips as the group size allows; True if the hop waits for the message."""
-        taken = True
+        taken, protocol = True, self._protocol
         for start in range(0, len(lines), GROUP):
             group = lines[start : start + GROUP]
             last = start + GROUP >= len(lines)
-            octets = [] if start else [mail]
+            octets = [] if start else [self._mail]
             octets += [line for _, line in group]
-            octets += [b"DATA\r\n"] if last else []
-            self._protocol.send(b"".join(octets), len(octets))
+            if last:
+                octets.append(b"DATA\r\n")
+            protocol.send(b"".join(octets), len(octets))
             if not start:
-                taken = await self._mail_reply(lines)
+                taken = self._mail_reply(await protocol.reply(self._timeouts.mail), lines)
             self._attempt.stage("rcpt")
+            self._doing = "sending RCPT TO"
             for index, _ in group:
-                await self._rcpt_reply(index, taken=taken)
+                raw = protocol.heard() or await protocol.reply(self._timeouts.rcpt)
+                self._rcpt_reply(raw, index, taken=taken)
             if last:
                 return await self._data_reply()
             if not taken:
                 return False
         return False
 
-    async def _stepwise(self, mail: bytes, lines: list[tuple[int, bytes]]) -> bool:
-        self._protocol.send(mail, 1)
-        if not await self._mail_reply(lines):
+    async def _stepwise(self, lines: list[tuple[int, bytes]]) -> bool:
+        self._protocol.send(self._mail, 1)
+        if not self._mail_reply(await self._protocol.reply(self._timeouts.mail), lines):
             return False
         self._attempt.stage("rcpt")
+        self._doing = "sending RCPT TO"
         for index, line in lines:
             self._protocol.send(line, 1)
-            await self._rcpt_reply(index, taken=True)
+            self._rcpt_reply(await self._protocol.reply(self._timeouts.rcpt), index, taken=True)
         if not self._accepted:
             return False
         self._protocol.send(b"DATA\r\n", 1)
         return await self._data_reply()
 
-    async def _mail_reply(self, lines: list[tuple[int, bytes]]) -> bool:
-        raw = await self._protocol.reply(self._timeouts.mail)
+    def _mail_reply(self, raw: RawReply, lines: list[tuple[int, bytes]]) -> bool:
         if raw.digit == 2:
             self._begun = True
             return True
@@ -197,9 +199,7 @@ class Transaction:
         self._answered = True
         return False
 
-    async def _rcpt_reply(self, index: int, *, taken: bool) -> None:
-        self._doing = "sending RCPT TO"
-        raw = await self._protocol.reply(self._timeouts.rcpt)
+    def _rcpt_reply(self, raw: RawReply, index: int, *, taken: bool) -> None:
         if not taken:
             # Pipelined behind a refused MAIL: only whether the hop is out of its mind matters.
             if raw.digit == 2:
@@ -217,7 +217,7 @@ class Transaction:
     async def _data_reply(self) -> bool:
         self._attempt.stage("data")
         self._doing = "sending DATA"
-        raw = await self._protocol.reply(self._timeouts.data)
+        raw = self._protocol.heard() or await self._protocol.reply(self._timeouts.data)
         if raw.digit == 3:
             return True
         if raw.digit == 2:
@@ -301,7 +301,8 @@ class Transaction:
         reply = self._replies[index]
         delays = (self._connection.set_up, seconds)
         if reply is not None:
-            relayed = reply.positive and not self._offers.dsn and "SUCCESS" in recipient.notify.upper()
+            asked = recipient.notify and "SUCCESS" in recipient.notify.upper()
+            relayed = bool(asked) and reply.positive and not self._offers.dsn
             return Verdict(recipient.number, reply, relayed=relayed, split=index in self._split, delays=delays)
         if self._attempt.cancelled:
             return interrupted(recipient.number, self._remote, delays)

@@ -78,7 +78,9 @@ class Concluder:
             return
         while True:
             try:
-                report, concluded = await self._report(message, concluded)
+                report = None
+                if wanted := [one for one in concluded if one[2]]:
+                    report, concluded = await self._report(message, concluded, wanted)
                 outcomes = [outcome for _, outcome, _ in concluded]
                 settled = await self._queue.settle(message, outcomes, report)
                 break
@@ -98,12 +100,9 @@ class Concluder:
             self._releases.settled_as_held(held)
 
     async def _report(
-        self, message: QueuedMessage, concluded: Sequence[Concluded]
+        self, message: QueuedMessage, concluded: Sequence[Concluded], wanted: Sequence[Concluded]
     ) -> tuple[Report | None, Sequence[Concluded]]:
         """The DSN that is called for, and what is concluded after all."""
-        wanted = [one for one in concluded if one[2]]
-        if not wanted:
-            return None, concluded
         try:
             return await self._reporter.report(message, wanted), concluded
         except SluiceError:
@@ -172,6 +171,8 @@ class Concluder:
         self, message: QueuedMessage, recipient: QueuedRecipient, outcome: Outcome, mailbox: Mailbox | None = None
     ) -> Concluded:
         """With the DSN that the outcome calls for, and the alarm for a refusal that was parked."""
+        if outcome.disposition is Disposition.DELIVERED:
+            return recipient, outcome, ""
         if outcome.disposition is Disposition.RETURNED:
             return recipient, outcome, "failed"
         if outcome.disposition is Disposition.PARKED and outcome.note != DOUBLE_BOUNCE:
@@ -255,6 +256,8 @@ def _moved(recipient: QueuedRecipient, lane: str, now: float) -> Outcome:
 def merged(concluded: Sequence[Concluded], plan: Plan) -> list[Concluded]:
     """A delivered recipient's twins went with it: they are merged, so that the accounts count one delivery."""
     twins = {one.recipient.number: here.routed.recipient.number for here in plan.here for one in here.twins}
+    if not twins:
+        return list(concluded)
     result = []
     for recipient, outcome, action in concluded:
         first = twins.get(recipient.number)

@@ -13,7 +13,8 @@ the same reason a delivery that is cut off after its final dot stays registered 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 
 from router.deliver.claims import Claims
 from router.deliver.inflight import IN_DOUBT, Entry, InFlight
@@ -25,7 +26,7 @@ from router.model.parcel import Parcel, ParcelRecipient, Verdict
 from router.model.reply import Reply
 from router.model.route import MX_PREFIX, DispatchFacts, Held, Later
 from router.pipeline.conclude import Concluded, Concluder, merged
-from router.pipeline.plan import Plan, Routed, make_plan
+from router.pipeline.plan import Here, Plan, Routed, make_plan
 from router.pipeline.ports import Rules, Signer, Trace
 from router.pipeline.releases import Releases
 from router.pipeline.trouble import note_lookup, note_route
@@ -40,22 +41,25 @@ _ROUNDS = 12
 """How often one dispatch may begin again without getting anywhere before it is put off."""
 _SET_ASIDE = 60.0
 """Seconds until recipients that could not even be put off are given back: less would spin at what is wrong."""
+_NO_FACTS = DispatchFacts()
 _REMEMBERED = 1000
 """Lanes whose failures are counted; domains that cannot be reached come and go without end."""
 
 
-@dataclass(frozen=True, slots=True)
 class Custody:
     """
     Which recipients of a dispatch are still in its hands: not settled, and not handed over to another lane. Whatever
     goes wrong, only these may be put off; the others are somebody else's by now. `sent` went past a final dot.
     """
 
-    own: set[int]
-    sent: set[int] = field(default_factory=set)
+    __slots__ = ("own", "sent")
+
+    def __init__(self, recipients: Iterable[QueuedRecipient]) -> None:
+        self.own = {r.number for r in recipients}
+        self.sent: set[int] = set()
 
     def let_go(self, recipients: Iterable[QueuedRecipient]) -> None:
-        self.own.difference_update(r.number for r in recipients)
+        self.own.difference_update([r.number for r in recipients])
 
 
 class Dispatcher:
@@ -114,7 +118,7 @@ class Dispatcher:
 
     async def dispatch(self, lane: str, work: Work) -> None:
         """Deliver, keep or give up these claimed recipients; on return each has an outcome or another lane."""
-        custody = Custody({r.number for r in work.recipients})
+        custody = Custody(work.recipients)
         try:
             await self._dispatch(lane, work, custody)
         except Exception as error:  # noqa: BLE001 - whatever it was, the mail must stay queued
@@ -122,7 +126,7 @@ class Dispatcher:
 
     async def failed(self, lane: str, work: Work, error: BaseException) -> None:
         """An error of ours before these recipients were dispatched."""
-        await self._put_off(lane, work, Custody({r.number for r in work.recipients}), error)
+        await self._put_off(lane, work, Custody(work.recipients), error)
 
     async def _dispatch(self, lane: str, work: Work, custody: Custody) -> None:
         message, left, stuck = work.message, work.recipients, 0
@@ -132,7 +136,8 @@ class Dispatcher:
             plan, entry = self._decide(lane, message, left, failures)
             left = await self._carry_out(lane, message, plan, entry, custody)
             stuck = 0 if len(left) < before else stuck + 1
-        await self._commit(message, [self._concluder.not_now(message, r) for r in left], custody)
+        if left:
+            await self._commit(message, [self._concluder.not_now(message, r) for r in left], custody)
 
     async def _put_off(self, lane: str, work: Work, custody: Custody, error: BaseException) -> None:
         """An error of ours: what is still in our hands is put off, so that one message cannot spin."""
@@ -150,7 +155,7 @@ class Dispatcher:
 
     async def _commit(self, message: QueuedMessage, concluded: Sequence[Concluded], custody: Custody) -> None:
         await self._concluder.commit(message, concluded)
-        custody.let_go(recipient for recipient, _, _ in concluded)
+        custody.let_go([recipient for recipient, _, _ in concluded])
 
     # -- deciding ---------------------------------------------------------------------------------------------
 
@@ -161,7 +166,7 @@ class Dispatcher:
             unknown: dict[str, Address] = {
                 r.address.key: r.address
                 for r in recipients
-                if r.address.key not in failures and self._classifier.known(r.address) is None
+                if self._classifier.known(r.address) is None and r.address.key not in failures
             }
             if not unknown:
                 break
@@ -201,7 +206,8 @@ class Dispatcher:
         if found is None:
             reply = failures.get(recipient.address.key, LookupFailed.reply)
             return Routed(recipient, None, Later(reply))
-        facts = DispatchFacts(recipient.unknown_since, message.header.marks)
+        since, marks = recipient.unknown_since, message.header.marks
+        facts = DispatchFacts(since, marks) if marks or since is not None else _NO_FACTS
         route = self._router.at_dispatch(found, facts, now)
         note_route(self._trace, found, route)
         return Routed(recipient, found, route)
@@ -215,8 +221,10 @@ class Dispatcher:
         in_doubt = False
         again: list[QueuedRecipient] = list(plan.over)
         try:
-            await self._hand_over(message, plan.away, custody)
-            await self._commit(message, [self._concluder.without_delivery(message, o) for o in plan.rest], custody)
+            if plan.away:
+                await self._hand_over(message, plan.away, custody)
+            if plan.rest:
+                await self._commit(message, [self._concluder.without_delivery(message, o) for o in plan.rest], custody)
             if entry is not None:
                 in_doubt = await self._transmit(lane, message, plan, entry, again, custody)
             elif plan.here:
@@ -297,12 +305,11 @@ class Dispatcher:
         concluded: list[Concluded] = []
         for here, verdict in zip(plan.here, verdicts, strict=True):
             if verdict.no_attempt or verdict.split:
-                again.extend(one.recipient for one in here.all)
+                again.extend([one.recipient for one in here.all])
                 continue
-            concluded.extend(
-                self._concluder.verdict(message, one, verdict, lane, since, certain=self._certain(one, verdict))
-                for one in here.all
-            )
+            for one in here.all:
+                certain = self._certain(one, verdict)
+                concluded.append(self._concluder.verdict(message, one, verdict, lane, since, certain=certain))
         await self._commit(message, merged(concluded, plan), custody)
         return any(verdict.in_doubt for verdict in verdicts)
 
@@ -320,23 +327,14 @@ class Dispatcher:
             stream = await self._queue.body(message)
             if not message.body_file:
                 inline = b"".join([block async for block in stream])
-
-        async def blocks() -> AsyncIterator[bytes]:
-            async for block in await self._queue.body(message):
-                yield block
-
         envelope = message.envelope
         return Parcel(
             queue_id=message.queue_id,
             sender=envelope.sender,
-            recipients=tuple(
-                ParcelRecipient(r.number, here.wire, r.notify, r.orcpt or _orcpt(r, here.wire))
-                for here in plan.here
-                for r in (here.routed.recipient,)
-            ),
+            recipients=tuple([_parcel_recipient(here) for here in plan.here]),
             prefix=prefix,
             size=len(prefix) + message.size,
-            blocks=blocks,
+            blocks=partial(self._blocks, message),
             inline=inline,
             body_type=envelope.body,
             smtputf8=envelope.smtputf8,
@@ -344,9 +342,13 @@ class Dispatcher:
             envid=envelope.envid,
         )
 
+    async def _blocks(self, message: QueuedMessage) -> AsyncIterator[bytes]:
+        async for block in await self._queue.body(message):
+            yield block
+
     def _note_reachability(self, lane: str, verdicts: Sequence[Verdict]) -> None:
         tried = [verdict for verdict in verdicts if not verdict.no_attempt]
-        if not any(verdict.unreachable for verdict in tried):
+        if not [verdict for verdict in tried if verdict.unreachable]:
             if tried and lane in self._unreachable:
                 del self._unreachable[lane]
                 self._trace.clear(AlarmKind.STORE_DOWN, lane)
@@ -360,6 +362,11 @@ class Dispatcher:
         if not lane.startswith(MX_PREFIX):
             # A domain outside that cannot be reached is nothing for the operators of this site.
             self._trace.alarm(AlarmKind.STORE_DOWN, lane, str(tried[0].reply))
+
+
+def _parcel_recipient(here: Here) -> ParcelRecipient:
+    one = here.routed.recipient
+    return ParcelRecipient(one.number, here.wire, one.notify, one.orcpt or _orcpt(one, here.wire))
 
 
 def _orcpt(recipient: QueuedRecipient, wire: str) -> str:

@@ -8,15 +8,15 @@ On failure: nothing here fails.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from router.model.envelope import QueuedRecipient
 from router.model.mailbox import Mailbox
 from router.model.route import Classification, Deliver, Route
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     """One recipient with the decision of this moment; `found` is None where the lookup failed."""
 
     recipient: QueuedRecipient
@@ -34,8 +34,7 @@ class Routed:
         return mailbox.key if mailbox is not None else self.recipient.address.key
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
+class Here(NamedTuple):
     """A recipient of this transaction, its RCPT address, and the recipients that travel with it."""
 
     routed: Routed
@@ -47,8 +46,7 @@ class Here:
         return (self.routed, *self.twins)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """`away`: to be delivered through other lanes; `rest`: held, parked, refused, deferred; `over`: do not fit."""
 
     here: tuple[Here, ...]
@@ -85,7 +83,7 @@ def make_plan(lane: str, routed: Sequence[Routed], most: int) -> Plan:
         else:
             over.append(one.recipient)
     return Plan(
-        tuple(Here(twins[0], wire, tuple(twins[1:])) for wire, twins in here.items()),
+        tuple([Here(twins[0], wire, tuple(twins[1:])) for wire, twins in here.items()]),
         {name: tuple(recipients) for name, recipients in away.items()},
         tuple(rest),
         tuple(over),

@@ -50,7 +50,7 @@ class PlainFormat:
         self._stamp = ""
 
     def __call__(self, record: Record) -> bytes:
-        return "".join(self._line(line) for line in lines(record)).encode("utf-8", "backslashreplace")
+        return "".join([self._line(line) for line in lines(record)]).encode("utf-8", "backslashreplace")
 
     def _line(self, line: Line) -> str:
         second = int(line.at)
@@ -66,7 +66,8 @@ class JournalFormat:
         self._pid = pid
 
     def __call__(self, record: Record) -> bytes:
-        text = "".join(f"<{line.severity}>{NAME}/{line.program}[{self._pid}]: {line.text}\n" for line in lines(record))
+        pid = self._pid
+        text = "".join([f"<{line.severity}>{NAME}/{line.program}[{pid}]: {line.text}\n" for line in lines(record)])
         return text.encode("utf-8", "backslashreplace")
 
 
@@ -100,7 +101,7 @@ def _fields(record: Record) -> Iterator[tuple[str, object]]:
         case Rejected():
             yield from _rejected(record)
         case Dropped():
-            yield from (("event", "lines-lost"), ("at", record.at), ("count", record.count))
+            yield from (("event", "lines-lost"), ("at", record.at), ("count", record.lost))
 
 
 def _accepted(record: Accepted) -> Iterator[tuple[str, object]]:

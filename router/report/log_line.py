@@ -8,8 +8,8 @@ pflogsumm asks for (`to=, relay=, delay=, delays=, dsn=, status=`), and what fol
 Never fails.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from router.model.envelope import Client
 from router.model.outcome import Disposition, Outcome
@@ -46,8 +46,7 @@ _REPLY = 500
 _ADDRESS = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line without stamp and process id. `severity` is that of syslog: 6 information, 4 warning."""
 
     at: float
@@ -56,31 +55,31 @@ class Line:
     severity: int = 6
 
 
-def lines(record: Record) -> Iterator[Line]:
+def lines(record: Record) -> Sequence[Line]:
     """The lines of one record, in the order in which Postfix would write them."""
     match record:
         case Settled():
-            yield _settled(record)
+            return (_settled(record),)
         case Accepted():
-            yield from _accepted(record)
+            return _accepted(record)
         case Removed():
-            yield Line(record.at, "qmgr", f"{record.queue_id}: removed")
+            return (Line(record.at, "qmgr", f"{record.queue_id}: removed"),)
         case Rejected():
-            yield _rejected(record)
+            return (_rejected(record),)
         case Dropped():
-            yield Line(record.at, "log", f"warning: {record.count} log lines were lost, the sink was too slow", 4)
+            text = f"warning: {record.lost} log lines were lost, the sink was too slow"
+            return (Line(record.at, "log", text, 4),)
 
 
-def _accepted(record: Accepted) -> Iterator[Line]:
-    at, queue_id = record.at, record.queue_id
-    if record.client.address:
-        yield Line(at, "smtpd", f"{queue_id}: client={_peer(record.client)}")
-    yield Line(at, "cleanup", f"{queue_id}: message-id={one_line(record.message_id)}")
+def _accepted(record: Accepted) -> list[Line]:
+    at, queue_id, client = record.at, record.queue_id, record.client
     sender = in_brackets(record.sender, _ADDRESS)
-    text = f"{queue_id}: from=<{sender}>, size={record.size}, nrcpt={record.recipients} (queue active)"
-    yield Line(at, "qmgr", text)
-    for recipient in record.held:
-        yield _hold(at, queue_id, record.client, record.sender, recipient, "")
+    active = f"{queue_id}: from=<{sender}>, size={record.size}, nrcpt={record.recipients} (queue active)"
+    found = [Line(at, "smtpd", f"{queue_id}: client={_peer(client)}")] if client.address else []
+    found.append(Line(at, "cleanup", f"{queue_id}: message-id={one_line(record.message_id)}"))
+    found.append(Line(at, "qmgr", active))
+    found += [_hold(at, queue_id, client, record.sender, recipient, "") for recipient in record.held]
+    return found
 
 
 def _rejected(record: Rejected) -> Line:
@@ -149,7 +148,10 @@ def reason(outcome: Outcome) -> str:
     said = one_line(str(reply), _REPLY)
     if reply.said_by_hop and reply.remote != "none" and not reply.positive:
         said = f"host {relay(reply)} said: {said}"
-    parts = [_PREFACE.get(outcome.disposition, "") + said]
+    said = _PREFACE.get(outcome.disposition, "") + said
+    if not (outcome.note or outcome.in_doubt):
+        return said
+    parts = [said]
     if outcome.note:
         parts.append(one_line(outcome.note))
     if outcome.in_doubt:
@@ -159,7 +161,7 @@ def reason(outcome: Outcome) -> str:
 
 def _context(outcome: Outcome) -> str:
     pairs = (("route", outcome.lane), ("mailbox", outcome.mailbox), ("batch", outcome.batch))
-    words = " ".join(f"{key}={one_line(value).replace(' ', '?')}" for key, value in pairs if value)
+    words = " ".join([f"{key}={one_line(value).replace(' ', '?')}" for key, value in pairs if value])
     return f" [{words}]" if words else ""
 
 

@@ -10,7 +10,7 @@ limited time.
 
 import threading
 import time
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Protocol
 
 from router.report.log_format import Format
@@ -78,13 +78,8 @@ class SinkThread:
         """Wait for one record, then take what else is there."""
         first = self._waiting.get()
         batch = [] if first is None else [first]
-        while len(batch) < _BATCH:
-            try:
-                record = self._waiting.get_nowait()
-            except Empty:
-                break
-            if record is not None:
-                batch.append(record)
+        there = min(self._waiting.qsize(), _BATCH - 1)  # nobody else takes any
+        batch += [record for _ in range(there) if (record := self._waiting.get_nowait()) is not None]
         return batch
 
     def _write(self, batch: list[Record]) -> None:

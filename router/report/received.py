@@ -15,7 +15,9 @@ says `with local`. Never fails, except for a loop mark that is none, which would
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv6Address
+from math import floor
 from time import gmtime
 
 from router.model.envelope import Client, QueuedMessage
@@ -40,8 +42,8 @@ def received_field(
     another (RFC 5321 7.6). `tokens` are loop marks. Raises `ValueError` for a token with characters of other kinds
     than letters, digits, `_` and `-`.
     """
-    client = message.envelope.client
-    lines = [f"Received: {_from_clause(client)}by {hostname} (Sluice) with {_protocol(client)} id {message.queue_id}"]
+    came_from, protocol = _origin(message.envelope.client)
+    lines = [f"Received: {came_from}by {hostname} (Sluice) with {protocol} id {message.queue_id}"]
     if tokens:
         lines.append(_mark_clause(tokens))
     date = rfc5322_date(message.received_at)
@@ -61,11 +63,22 @@ def rfc5322_date(seconds: float) -> str:
     >>> rfc5322_date(0)
     'Thu, 01 Jan 1970 00:00:00 +0000'
     """
-    t = gmtime(seconds)
+    return _date(floor(seconds))
+
+
+@lru_cache(maxsize=64)
+def _date(second: int) -> str:
+    t = gmtime(second)
     return (
         f"{_DAYS[t.tm_wday]}, {t.tm_mday:02d} {_MONTHS[t.tm_mon - 1]} {t.tm_year:04d} "
         f"{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} +0000"
     )
+
+
+@lru_cache(maxsize=256)
+def _origin(client: Client) -> tuple[str, str]:
+    """The `from` clause and the protocol; a client on a kept connection sends many messages."""
+    return _from_clause(client), _protocol(client)
 
 
 def _from_clause(client: Client) -> str:

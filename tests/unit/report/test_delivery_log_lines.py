@@ -350,8 +350,8 @@ def test_records_keep_no_bodies(
 ) -> None:
     script(collected.log, message, recipient, outcome)
     for record in collected.records:
-        fields = [getattr(record, name) for name in type(record).__slots__]
-        assert not any(isinstance(value, QueuedMessage | bytes) for value in fields)
+        assert record._fields
+        assert not any(isinstance(value, QueuedMessage | bytes) for value in record)
 
 
 def test_a_fan_out_tells_everybody(message: MakeMessage, recipient: MakeRecipient, outcome: MakeOutcome) -> None:
