@@ -197,9 +197,7 @@ class DirectoryReader(Protocol):
 
 
 class DirectoryFeed(Protocol):
-    """
-    What has changed in one directory. Blocking, one thread; every method may be repeated and raises `LookupFailed`.
-    """
+    """What has changed in one directory. Blocking; every method may be repeated, and raises `LookupFailed`."""
 
     def poll(self, since: Cookie) -> Polled:
         """Everything that was added or changed since; cheap when nothing was. Repeats of what was told may come."""
