@@ -4,10 +4,11 @@ The protocols between stations. A station is handed these in its constructor and
 Each says what it promises and how it fails; there is an in-memory or real implementation of every one in the tests.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Protocol
 
 from router.model.address import Address
+from router.model.directory import Cookie, DirectoryItem, Polled, Standpoint, Unplaced, Wanted
 from router.model.envelope import Envelope, HeaderFacts, NewRecipient, QueuedMessage, Work
 from router.model.mailbox import Found
 from router.model.outcome import JournalRow, Outcome
@@ -180,3 +181,59 @@ class Journal(Protocol):
     """Reads back what became of messages, from the spool and its monthly files."""
 
     def rows(self, match: Callable[[JournalRow], bool], limit: int) -> list[JournalRow]: ...
+
+
+class DirectoryReader(Protocol):
+    """Looks addresses up in one directory, now. Off the event loop; concurrent callers are gathered into one search."""
+
+    async def find(self, keys: Sequence[str]) -> Sequence[DirectoryItem]:
+        """
+        The entries that have any of these address keys, and their domains' entries; none: nobody has them.
+
+        Raises `LookupFailed` for everything that is not a complete answer, within the configured deadline.
+        """
+
+    async def close(self) -> None: ...
+
+
+class DirectoryFeed(Protocol):
+    """What has changed in one directory. Blocking; every method may be repeated, and raises `LookupFailed`."""
+
+    def poll(self, since: Cookie) -> Polled:
+        """Everything that was added or changed since; cheap when nothing was. Repeats of what was told may come."""
+
+    def sweep(self) -> Iterator[Sequence[DirectoryItem | Unplaced]]:
+        """Every entry there is, page by page; ends normally only when the directory was read to its end."""
+
+    def cookie(self) -> Cookie:
+        """Where a poll has to begin for what changes from now on; taken before a sweep."""
+
+    def close(self) -> None: ...
+
+
+class DirectoryWriter(Protocol):
+    """
+    Writes status and home into one directory's master. Blocking. Each write is one modify that names the old value
+    and the new one, so that the server itself compares and sets.
+
+    Raises `LookupFailed` when the directory cannot be reached or refuses, `Conflict` when the entry is not as told.
+    """
+
+    source: str
+    """The directory's name, as in `Mailbox.source`."""
+    writes_status: bool
+    writes_home: bool
+
+    def read(self, dn: str) -> Standpoint:
+        """The entry as the master has it now. Raises `NotFound` when it is gone."""
+
+    def write(self, before: Standpoint, wanted: Wanted) -> Standpoint:
+        """Make it so, compared with `before`; read back. What is as wanted already is not written."""
+
+    def ldif(self, before: Standpoint, wanted: Wanted) -> str:
+        """What `write` would send (RFC 2849)."""
+
+    def host_of(self, store: str) -> str:
+        """The value of the home attribute that means this store. Raises `NotFound` when the configuration has none."""
+
+    def close(self) -> None: ...

@@ -12,8 +12,9 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from router.model.address import AddressSyntaxError, parse_domain
+from router.settings.base import Section
 from router.settings.problem import KeyPath
-from router.settings.schema import Domain, Listener, ListSet, Section, Settings, Store
+from router.settings.schema import Domain, Listener, ListSet, Settings, Store
 from router.settings.yaml_loader import Value
 
 S = TypeVar("S", bound=Section)

@@ -9,29 +9,13 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from router.settings.values import (
-    BadValue,
-    parse_count,
-    parse_duration,
-    parse_flag,
-    parse_host_port,
-    parse_network,
-    parse_number,
-    parse_size,
-    parse_workers,
-)
+from router.settings.base import Count, Flag, Number, Octets, Seconds, Section
+from router.settings.values import BadValue, parse_host_port, parse_network, parse_workers
 
 Network = IPv4Network | IPv6Network
 
-Octets = Annotated[int, BeforeValidator(parse_size)]
-"""Octets; text may carry a unit: `100 MiB`."""
-Seconds = Annotated[float, BeforeValidator(parse_duration)]
-"""Seconds; text may carry units: `90s`, `1h30m`."""
-Count = Annotated[int, BeforeValidator(parse_count)]
-Number = Annotated[float, BeforeValidator(parse_number)]
-Flag = Annotated[bool, BeforeValidator(parse_flag)]
 Networks = tuple[Annotated[Network, BeforeValidator(parse_network)], ...]
 
 
@@ -48,12 +32,6 @@ Source = Annotated[Literal["database"], BeforeValidator(_known_source)]
 def _empty_domain(value: object) -> object:
     """`example.edu:` with nothing behind it is a domain with every default."""
     return {} if value is None else value
-
-
-class Section(BaseModel):
-    """A mapping of the file: unknown keys are errors, instances never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class HostPort(Section):
@@ -214,7 +192,7 @@ class Settings(Section):
     domains: dict[str, Annotated[Domain, BeforeValidator(_empty_domain)]]
     directory: tuple[Source, ...] = ("database",)
     lists: tuple[ListSet, ...] = ()
-    services: dict[str, str] = {}
+    services: dict[str, str] = Field(default_factory=dict)
     outbound: Outbound = Outbound()
     limits: Limits = Limits()
     retry: Retry = Retry()

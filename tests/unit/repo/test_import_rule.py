@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 FOUNDATION = frozenset({"model", "errors", "ports", "settings"})
-STATIONS = frozenset({"accept", "classify", "route", "spool", "deliver", "report", "control"})
+STATIONS = frozenset({"accept", "classify", "route", "spool", "deliver", "report", "control", "directory"})
 OFF_THE_DATA_PLANE = frozenset({"admin", "ledger", "demo"})
 
 # Part of the package -> what it may import besides itself. A new part needs a line here, and a thought.

@@ -1,0 +1,97 @@
+"""
+A process beside the workers that mail can do without: the one that follows the directories.
+
+Guarantees: it is started again whenever it ends, after a wait that grows with each end in a row; it ends with the
+supervisor. Nothing waits for it, and its death stops no mail.
+
+On failure: one line in the log for each end, and an alarm of the caller's.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+log = logging.getLogger("sluice.supervisor")
+
+_LONGEST_WAIT = 30.0
+_CALM = 60.0
+_GRACE = 10.0
+
+Command = Callable[[], Sequence[str] | None]
+"""What to start, by the configuration of the moment; None: nothing."""
+
+
+class Companion:
+    """`told` is called with what happened after each end that nobody asked for."""
+
+    def __init__(self, name: str, command: Command, told: Callable[[str], Awaitable[None]]) -> None:
+        self._name = name
+        self._command = command
+        self._told = told
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = False
+        self._changed = asyncio.Event()
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Keep it alive until `stop`."""
+        while not self._stopping:
+            self._changed.clear()
+            command = self._command()
+            if command is None:
+                await self._changed.wait()
+                continue
+            started = time.monotonic()
+            how = await self._run_once(command)
+            if self._stopping or self._changed.is_set():
+                self._failures = 0
+                continue
+            self._failures = 1 if time.monotonic() - started > _CALM else self._failures + 1
+            log.error("the %s ended with %s", self._name, how)
+            await self._told(f"ended with {how}")
+            await self._rest()
+
+    def renew(self) -> None:
+        """The configuration is another one: end what runs, start what it says now."""
+        self._changed.set()
+        self._send(signal.SIGTERM)
+
+    async def stop(self) -> None:
+        """End it; after some seconds for good."""
+        self._stopping = True
+        self.renew()
+        process = self._process
+        if process is None:
+            return
+        try:
+            async with asyncio.timeout(_GRACE):
+                await process.wait()
+        except TimeoutError:
+            self._send(signal.SIGKILL)
+            await process.wait()
+
+    async def _run_once(self, command: Sequence[str]) -> str:
+        try:
+            self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+        except OSError as error:
+            return str(error)
+        try:
+            if self._changed.is_set():
+                # The signal came while this process was not there yet.
+                self._send(signal.SIGTERM)
+            return f"exit code {await self._process.wait()}"
+        finally:
+            self._process = None
+
+    async def _rest(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(_LONGEST_WAIT, 0.5 * 2.0 ** (self._failures - 1))):
+                await self._changed.wait()
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)

@@ -1,0 +1,1 @@
+"""The LDAP directories: connections, lookups, following, writing, and what the attributes mean."""

@@ -1,0 +1,87 @@
+"""A process beside the workers: started again when it ends, renewed, stopped, and never waited for in vain."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from router.daemon import companion as module
+from router.daemon.companion import Companion
+
+SLEEPS = "import time; time.sleep(60)"
+
+
+class Told:
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    async def __call__(self, text: str) -> None:
+        self.texts.append(text)
+
+
+async def until(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(15):
+        while not true():  # noqa: ASYNC110 - what is waited for happens in another process
+            await asyncio.sleep(0.01)
+
+
+def started(path: Path) -> int:
+    return len(path.read_text()) if path.exists() else 0
+
+
+def marks(path: Path, then: str) -> list[str]:
+    """A program that leaves one mark behind for each of its starts."""
+    return [sys.executable, "-c", f"open({str(path)!r}, 'a').write('x'); {then}"]
+
+
+async def test_it_is_started_again_when_it_ends(tmp_path: Path) -> None:
+    path, told = tmp_path / "marks", Told()
+    one = Companion("helper", lambda: marks(path, "raise SystemExit(3)"), told)
+    task = asyncio.create_task(one.run())
+    await until(lambda: started(path) >= 2)
+    await one.stop()
+    await task
+    assert told.texts[0] == "ended with exit code 3"
+
+
+async def test_a_renewal_starts_what_the_configuration_says_now(tmp_path: Path) -> None:
+    path, told = tmp_path / "marks", Told()
+    commands: list[list[str] | None] = [marks(path, SLEEPS), None, marks(path, SLEEPS)]
+    one = Companion("helper", lambda: commands[0], told)
+    task = asyncio.create_task(one.run())
+    await until(lambda: started(path) == 1)
+    commands.pop(0)
+    one.renew()
+    await asyncio.sleep(0.3)
+    assert started(path) == 1
+    commands.pop(0)
+    one.renew()
+    await until(lambda: started(path) == 2)
+    await one.stop()
+    await task
+    assert told.texts == []
+
+
+async def test_one_that_ignores_the_signal_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_GRACE", 0.2)
+    path = tmp_path / "marks"
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    code = f"{deaf}; open({str(path)!r}, 'a').write('x'); time.sleep(60)"
+    one = Companion("helper", lambda: [sys.executable, "-c", code], Told())
+    task = asyncio.create_task(one.run())
+    await until(lambda: started(path) == 1)
+    await one.stop()
+    async with asyncio.timeout(5):
+        await task
+
+
+async def test_a_program_that_is_not_there_is_told_and_tried_again() -> None:
+    told = Told()
+    one = Companion("helper", lambda: ["/nonexistent/program"], told)
+    task = asyncio.create_task(one.run())
+    await until(lambda: told.texts)
+    await one.stop()
+    await task
+    assert "No such file" in told.texts[0]
