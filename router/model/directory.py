@@ -89,7 +89,12 @@ class DomainEntry:
     """Where people of the domain without a host of their own live (`mailRoutingSmartHost`), or ''."""
     shown: tuple[tuple[str, str], ...] = ()
     problem: str = ""
+    """Why `home` cannot be used: it concerns people without a host of their own, and nobody else."""
     doubt: str = ""
+    also: tuple[str, ...] = ()
+    """Further names of the same domain, folded, sorted."""
+    catch_all: str = ""
+    """Where the directory's own mail system sends addresses of the domain that nobody has, printable; '' nowhere."""
 
 
 DirectoryItem = Entry | DomainEntry

@@ -7,7 +7,7 @@ stores, and host names of stores need no entry there.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
@@ -32,6 +32,12 @@ class StatusMap(Section):
 
     attribute: str
     values: dict[str, StandingName] = Field(default_factory=dict)
+
+    def meaning(self, value: str) -> StandingName | None:
+        """What one value means; None for an illegal one."""
+        folded = value.strip().lower()
+        own_names: dict[str, StandingName] = {name: name for name in get_args(StandingName)}
+        return {text.strip().lower(): name for text, name in (self.values or own_names).items()}.get(folded)
 
 
 class AttributeMap(Section):
@@ -67,7 +73,7 @@ class AttributeMap(Section):
     statuses: tuple[StatusMap, ...] = ()
     group_statuses: tuple[StatusMap, ...] = ()
     domain_name: tuple[str, ...] = ()
-    """`dc` means the leading dc parts of the DN; the first that has a value is the name, the rest further names."""
+    """The first with a value is the name, the rest are further names; `dc`: else, the leading dc parts of the DN."""
     domain_statuses: tuple[StatusMap, ...] = ()
     domain_home: str = ""
     domain_catch_all: str = ""

@@ -58,7 +58,7 @@ def _check_servers(entry: Entry[Ldap], findings: Findings) -> None:
         findings.add((*path, "uri"), "is empty", "write for instance ldaps://ldap.example.edu")
     for number, uri in enumerate(ldap.uri):
         if uri in ldap.uri[:number]:
-            findings.add((*path, "uri", number), f"{shown(uri)} stands here twice", "remove one of them")
+            findings.add((*path, "uri", number), "stands here twice", "remove one of them")
     for place, uri in _uris(entry):
         try:
             parse_ldap_uri(uri)

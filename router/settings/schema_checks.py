@@ -7,7 +7,7 @@ Guarantees: pure (no file, no network); each check says everything it finds; non
 from collections.abc import Iterator, Mapping
 
 from router.model.ldap_filter import FilterSyntaxError, is_attribute_name, parse_filter
-from router.settings.directory import AttributeMap, Ldap, StatusMap
+from router.settings.directory import AttributeMap, Ldap
 from router.settings.draft import Draft, Entry
 from router.settings.findings import Findings
 from router.settings.problem import KeyPath
@@ -128,17 +128,9 @@ def _check_writing(path: KeyPath, schema: AttributeMap, findings: Findings) -> N
         message = f"{shown(schema.write_status)} is none of the attributes in `statuses`"
         findings.add((*path, "write_status"), message, "add it there, or remove the key")
     for one in maps:
-        if meaning(one, schema.write_hold) != "hold":
+        if one.meaning(schema.write_hold) != "hold":
             message = f"{shown(schema.write_hold)} does not mean hold in `statuses`"
             findings.add((*path, "write_hold"), message, "write the value that means hold")
-
-
-def meaning(status: StatusMap, value: str) -> str:
-    """What one value of a status attribute means; '' for an illegal one."""
-    folded = value.strip().lower()
-    if not status.values:
-        return folded
-    return {text.strip().lower(): name for text, name in status.values.items()}.get(folded, "")
 
 
 def _attributes(path: KeyPath, schema: AttributeMap) -> Iterator[tuple[KeyPath, str]]:
