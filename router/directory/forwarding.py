@@ -80,7 +80,7 @@ class Ways:
         """The host of a source route (`@host:user@domain`, which Sun writes), or '', and the routing address."""
         value = reading.single(self._schema.route)
         host, colon, rest = value[1:].partition(":") if value is not None and value.startswith("@") else ("", "", "")
-        if colon and _wire(rest):
+        if host and colon and _wire(rest):
             return host, _wire(rest)
         return "", self._usable(reading, self._schema.route, value)
 

@@ -165,10 +165,10 @@ class Interpreter:
         """The first attribute with a value has the domain's name; all others, and its further values, are aliases."""
         found: list[str] = []
         for attribute in self.map.domain_name:
-            by_dn = attribute.lower() == DC and not found
-            values = (
-                (_dc_of(reading.raw.dn),) if by_dn else reading.distinct(attribute if attribute.lower() != DC else "")
-            )
+            if attribute.lower() != DC:
+                values = reading.distinct(attribute)
+            else:
+                values = () if found else (_dc_of(reading.raw.dn),)
             for value in sorted(filter(None, values)):
                 try:
                     found.append(parse_domain(value))
