@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from router.directory.printable import quoted
 from router.directory.reading import Reading
 from router.model.address import AddressSyntaxError, parse_address, parse_domain
+from router.model.directory import is_catch_all
 from router.settings.directory import AttributeMap
 
 
@@ -47,7 +48,7 @@ def addresses(reading: Reading, schema: AttributeMap) -> Addresses:
 
 def _first(*choices: list[str]) -> str:
     for choice in choices:
-        whole = sorted(key for key in choice if not key.startswith("@"))
+        whole = sorted(key for key in choice if not is_catch_all(key))
         if whole:
             return whole[0]
     return min(choices[-1], default="")

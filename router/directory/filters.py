@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import idna
 
 from router.model.address import AddressSyntaxError, parse_address
-from router.model.directory import DirectoryItem, Entry
+from router.model.directory import DirectoryItem, Entry, is_catch_all
 from router.model.ldap_filter import NOTHING, FilterSyntaxError, escape, names_in, parse_filter
 from router.settings.directory import AttributeMap
 
@@ -111,7 +111,7 @@ def _local_spellings(local: str) -> tuple[str, ...]:
 
 
 def _terms(schema: AttributeMap, key: str) -> Iterator[str]:
-    if key.startswith("@"):
+    if is_catch_all(key):
         if schema.catch_all:
             yield from (f"({schema.catch_all}={escape(f'@{name}')})" for name in domain_spellings(key[1:]))
         return

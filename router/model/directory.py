@@ -161,6 +161,11 @@ class Unplaced:
     problem: str
 
 
+def is_catch_all(key: str) -> bool:
+    """Whether an address key is `@domain`. A quoted local part may begin with `@` too, so there must be no other."""
+    return key.rfind("@") == 0
+
+
 def effective(domain: Standing, own: Standing) -> Standing:
     """The first one that is not active wins, the domain's coming first (semantics 1)."""
     return own if domain is Standing.ACTIVE else domain

@@ -225,6 +225,7 @@ def test_what_is_fine(read: Read, tmp_path: Path, keys: dict[str, str]) -> None:
         ("x" * 2000, 0o600, "longer than any password"),
         (None, 0o600, "No such file"),
     ],
+    ids=["readable", "writable", "empty", "blank", "two-lines", "nul", "long", "missing"],
 )
 def test_password_files(fail: Fail, tmp_path: Path, content: str | None, mode: int, message: str) -> None:
     password = tmp_path / "password"
