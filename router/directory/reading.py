@@ -21,8 +21,12 @@ class Reading:
     """Collects what is wrong: problems stand in the way of mail, doubts do not."""
 
     raw: RawEntry
+    _ranged: frozenset[str] = field(init=False)
     _problems: list[str] = field(default_factory=list)
     _doubts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._ranged = frozenset(name.lower().partition("=")[0] for name in self.raw.attributes if ";" in name)
 
     def values(self, name: str) -> tuple[str, ...]:
         """The values of an attribute as text, without spaces around them; none for '' and for an absent one."""
@@ -30,7 +34,8 @@ class Reading:
 
     def distinct(self, name: str) -> tuple[str, ...]:
         """The values that differ in more than case, in the server's order."""
-        return tuple({value.lower(): value for value in reversed(self.values(name))}.values())[::-1]
+        values = self.values(name)
+        return values if len(values) < 2 else tuple({one.lower(): one for one in reversed(values)}.values())[::-1]
 
     def single(self, name: str) -> str | None:
         """The value of an attribute that has one; several that differ are a problem."""
@@ -41,8 +46,7 @@ class Reading:
 
     def cut_short(self, name: str) -> bool:
         """Whether the server sent only a part of the values (Active Directory: `proxyAddresses;range=0-1499`)."""
-        start = f"{name.lower()};range="
-        return any(one.lower().startswith(start) for one in self.raw.attributes)
+        return f"{name.lower()};range" in self._ranged
 
     def problem(self, text: str) -> None:
         """Note what makes mail for the entry wait."""
@@ -62,10 +66,11 @@ class Reading:
 
     def shown(self, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
         """Attribute and value of everything that was read, printable; of many values the first few."""
-        return tuple((name, value) for name in names for value in self._few(name))
+        given = ((name, self.raw.attributes.get(name.lower(), ())) for name in names)
+        return tuple((name, value) for name, values in given if values for value in self._few(values))
 
-    def _few(self, name: str) -> list[str]:
-        values = self.raw.attributes.get(name.lower(), ())
+    @staticmethod
+    def _few(values: tuple[bytes, ...]) -> list[str]:
         more = [f"and {len(values) - VALUES_SHOWN} more"] if len(values) > VALUES_SHOWN else []
         return [printable(text_of(value)) for value in values[:VALUES_SHOWN]] + more
 

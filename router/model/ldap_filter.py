@@ -217,4 +217,5 @@ def _is_number(text: str) -> bool:
 
 def _folded(value: bytes) -> str:
     """As caseIgnoreMatch compares (RFC 4517 4.2.11), near enough: case and runs of spaces do not count."""
-    return _SPACES.sub(" ", value.decode("utf-8", "surrogateescape").strip(" ")).lower()
+    text = value.decode("utf-8", "surrogateescape").strip(" ").lower()
+    return _SPACES.sub(" ", text) if "  " in text else text

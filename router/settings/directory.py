@@ -17,6 +17,8 @@ from router.settings.values import BadValue
 SchemaName = Literal["sun", "zimbra", "activedirectory", "sendmail"]
 StandingName = Literal["active", "inactive", "disabled", "deleted", "removed", "overquota", "hold"]
 
+_OWN_NAMES: dict[str, StandingName] = {name: name for name in get_args(StandingName)}
+
 
 def _one_or_more(value: object) -> object:
     """One URI may be written without brackets."""
@@ -36,8 +38,9 @@ class StatusMap(Section):
     def meaning(self, value: str) -> StandingName | None:
         """What one value means; None for an illegal one."""
         folded = value.strip().lower()
-        own_names: dict[str, StandingName] = {name: name for name in get_args(StandingName)}
-        return {text.strip().lower(): name for text, name in (self.values or own_names).items()}.get(folded)
+        if not self.values:
+            return _OWN_NAMES.get(folded)
+        return next((name for text, name in self.values.items() if text.strip().lower() == folded), None)
 
 
 class AttributeMap(Section):

@@ -7,7 +7,7 @@ Guarantees: pure (no file, no network); each check says everything it finds; non
 from collections.abc import Iterator, Mapping
 
 from router.model.ldap_filter import FilterSyntaxError, is_attribute_name, parse_filter
-from router.settings.directory import AttributeMap, Ldap
+from router.settings.directory import AttributeMap, Ldap, StatusMap
 from router.settings.draft import Draft, Entry
 from router.settings.findings import Findings
 from router.settings.problem import KeyPath
@@ -84,6 +84,9 @@ def _check_map(path: KeyPath, schema: AttributeMap, findings: Findings) -> None:
         findings.add((*path, "people"), "is empty, and so is `groups`: nobody would be found", "write a filter")
     if not (schema.canonical or schema.addresses or schema.prefixed):
         findings.add((*path, "canonical"), "is empty: nobody would have an address", "write for instance mail")
+    for key in _STATUSES:
+        for number, status in enumerate(getattr(schema, key)):
+            _check_values((*path, key, number, "values"), status, findings)
     _check_company(path, schema, findings)
     _check_writing(path, schema, findings)
 
@@ -95,6 +98,15 @@ def _check_filter(path: KeyPath, text: str, findings: Findings) -> None:
         parse_filter(text)
     except FilterSyntaxError as error:
         findings.add(path, f"{shown(text)} is no filter: {error}", "write for instance (objectClass=inetOrgPerson)")
+
+
+def _check_values(path: KeyPath, status: StatusMap, findings: Findings) -> None:
+    seen: set[str] = set()
+    for value in status.values:
+        folded = value.strip().lower()
+        if folded in seen:
+            findings.add((*path, value), f"{shown(value)} stands here twice", "remove one of them", of_key=True)
+        seen.add(folded)
 
 
 def _check_company(path: KeyPath, schema: AttributeMap, findings: Findings) -> None:

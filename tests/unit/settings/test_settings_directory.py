@@ -112,6 +112,7 @@ MAP_ERRORS = [
     ({"addresses": '["a)(b"]'}, "addresses[0]", "is no attribute's name", ""),
     ({"statuses": "[{attribute: ''}]"}, "statuses[0].attribute", "is no attribute's name", ""),
     ({"statuses": "[{attribute: s, values: {a: frozen}}]"}, "statuses[0].values.a", "not one of active", ""),
+    ({"statuses": "[{attribute: s, values: {On: active, on: hold}}]"}, "statuses[0].values.on", "here twice", ""),
     ({"delivery": "d"}, "delivery", "no use without `forward`", ""),
     ({"members": "[m]"}, "members", "no use without `groups`", ""),
     ({"domains": "(a=b)"}, "domains", "no use without `domain_name`", ""),
