@@ -89,7 +89,12 @@ class DomainEntry:
     """Where people of the domain without a host of their own live (`mailRoutingSmartHost`), or ''."""
     shown: tuple[tuple[str, str], ...] = ()
     problem: str = ""
+    """Why `home` cannot be used: it concerns people without a host of their own, and nobody else."""
     doubt: str = ""
+    also: tuple[str, ...] = ()
+    """Further names of the same domain, folded, sorted."""
+    catch_all: str = ""
+    """Where the directory's own mail system sends addresses of the domain that nobody has, printable; '' nowhere."""
 
 
 DirectoryItem = Entry | DomainEntry
@@ -154,6 +159,11 @@ class Unplaced:
 
     dn: str
     problem: str
+
+
+def is_catch_all(key: str) -> bool:
+    """Whether an address key is `@domain`. A quoted local part may begin with `@` too, so there must be no other."""
+    return key.rfind("@") == 0
 
 
 def effective(domain: Standing, own: Standing) -> Standing:

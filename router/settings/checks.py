@@ -15,9 +15,11 @@ from sqlalchemy.exc import ArgumentError
 from router.model.address import AddressSyntaxError, parse_domain
 from router.model.route import SMARTHOST_LANE
 from router.settings.address_checks import check_addresses, check_domains, check_references, mail_address
+from router.settings.directory_checks import check_directory
 from router.settings.draft import Draft, Entry
 from router.settings.findings import Findings
 from router.settings.schema import Retry, Store
+from router.settings.schema_checks import check_meanings
 from router.settings.values import BadValue, parse_network, shown
 from router.settings.yaml_loader import Value
 
@@ -150,12 +152,7 @@ def check_times(draft: Draft, findings: Findings) -> None:
 
 
 def check_rest(draft: Draft, findings: Findings) -> None:
-    """Sources, delimiter, size limit and name servers."""
-    directory = draft.raw.get("directory")
-    if directory == []:
-        findings.add(("directory",), "is empty: nobody would be known", "write [database]")
-    elif isinstance(directory, list) and directory.count("database") > 1:
-        findings.add(("directory",), "names the database twice", "write [database]")
+    """Delimiter, size limit and name servers."""
     delimiter = draft.text("recipient_delimiter")
     if delimiter and (len(delimiter) != 1 or delimiter not in _DELIMITERS):
         remedy = f'write one of {" ".join(_DELIMITERS)}, or "" for no sub-addresses'
@@ -181,6 +178,8 @@ ALL_CHECKS: tuple[Callable[[Draft, Findings], None], ...] = (
     check_references,
     check_addresses,
     check_times,
+    check_directory,
+    check_meanings,
     check_rest,
 )
 

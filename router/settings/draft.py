@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from router.model.address import AddressSyntaxError, parse_domain
 from router.settings.base import Section
+from router.settings.directory import Ldap
 from router.settings.problem import KeyPath
 from router.settings.schema import Domain, Listener, ListSet, Settings, Store
 from router.settings.yaml_loader import Value
@@ -24,6 +25,7 @@ _PLACEHOLDERS: Mapping[type[Section], Mapping[str, Value]] = {
     Store: {"role": "other", "hosts": []},
     Domain: {},
     ListSet: {"store": "", "manager": "majordomo"},
+    Ldap: {"uri": [], "base": ""},
 }
 
 
@@ -46,6 +48,7 @@ class Draft:
     stores: tuple[Entry[Store], ...]
     domains: tuple[Entry[Domain], ...]
     lists: tuple[Entry[ListSet], ...]
+    ldaps: tuple[Entry[Ldap], ...]
     store_names: frozenset[str]
     domain_names: frozenset[str]
     """All names in `domains`, folded, whether their entries are valid or not."""
@@ -90,6 +93,7 @@ def draft(raw: Mapping[str, Value]) -> Draft:
         stores=tuple(_entries(raw, "stores", Store)),
         domains=domains,
         lists=tuple(_entries(raw, "lists", ListSet)),
+        ldaps=tuple(_ldaps(raw.get("directory"))),
         store_names=frozenset(name for name, _ in items(raw.get("stores"))),
         domain_names=frozenset(fold_domain(name) for name, _ in items(raw.get("domains"))),
         aliases={
@@ -117,14 +121,24 @@ def _entries(raw: Mapping[str, Value], key: str, model: type[S]) -> Iterator[Ent
     section = raw.get(key)
     numbered = list(enumerate(section)) if isinstance(section, list) else []
     for name, value in items(section) or numbered:
-        content = {} if value is None else value
-        faulty: frozenset[str] = frozenset()
-        for _ in range(3):  # a model's own validator hides what its fields would say until it is satisfied
-            try:
-                yield Entry((key, name), model.model_validate(content), faulty)
-                break
-            except ValidationError as error:
-                faulty |= {str(detail["loc"][0]) for detail in error.errors(include_url=False) if detail["loc"]}
-            if not faulty or not isinstance(value, dict):
-                break
-            content = {**_PLACEHOLDERS[model], **{part: value[part] for part in value if part not in faulty}}
+        yield from _entry((key, name), value, model)
+
+
+def _ldaps(section: Value) -> Iterator[Entry[Ldap]]:
+    for number, value in enumerate(section if isinstance(section, list) else ()):
+        if isinstance(value, dict) and isinstance(value.get("ldap"), dict):
+            yield from _entry(("directory", number, "ldap"), value["ldap"], Ldap)
+
+
+def _entry(path: KeyPath, value: Value, model: type[S]) -> Iterator[Entry[S]]:
+    content = {} if value is None else value
+    faulty: frozenset[str] = frozenset()
+    for _ in range(3):  # a model's own validator hides what its fields would say until it is satisfied
+        try:
+            yield Entry(path, model.model_validate(content), faulty)
+            break
+        except ValidationError as error:
+            faulty |= {str(detail["loc"][0]) for detail in error.errors(include_url=False) if detail["loc"]}
+        if not faulty or not isinstance(value, dict):
+            break
+        content = {**_PLACEHOLDERS[model], **{part: value[part] for part in value if part not in faulty}}

@@ -35,12 +35,13 @@ def fingerprint(settings: Settings) -> str:
     """
     SHA-256, in hexadecimal, over the canonical JSON of the settings and the content of list and CA files.
 
-    Certificates of listeners are left out: they are renewed without any change of routing. Raises `OSError` when a
-    file cannot be read.
+    Certificates and passwords are left out: they are renewed without any change of routing, and no digest of a
+    password is ever written anywhere. Raises `OSError` when a file cannot be read.
     """
     files = [entry.file for entry in settings.lists] + [store.ca_file for store in settings.stores.values()]
+    files += [ldap.ca_file for ldap in settings.ldaps.values()]
     canonical = {
-        "settings": settings.model_dump(mode="json", exclude={"fingerprint"}),
+        "settings": settings.model_dump(mode="json", exclude={"fingerprint"}, by_alias=True),
         "files": {str(file): file_digest(Path(file)) for file in files if file is not None},
     }
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -11,11 +11,14 @@ import pwd
 import ssl
 from pathlib import Path
 
-from router.settings.draft import Draft
+from router.settings.directory import Ldap
+from router.settings.draft import Draft, Entry
 from router.settings.findings import Findings
 from router.settings.problem import KeyPath
 from router.settings.regular_file import open_regular
 
+_LONGEST_PASSWORD = 1024
+"""Octets."""
 _ABSOLUTE = "write an absolute path: a daemon has no folder of its own"
 
 
@@ -39,6 +42,8 @@ def check_files(draft: Draft, findings: Findings) -> None:
             _check_readable((*lists.path, "file"), lists.value.file, findings)
         elif not lists.value.addresses and not lists.faulty & {"addresses", "file"}:
             findings.add(lists.path, "names neither `addresses` nor a `file`", "give one of them, or both")
+    for ldap in draft.ldaps:
+        _check_ldap(ldap, findings)
 
 
 def file_digest(path: Path) -> str:
@@ -68,6 +73,43 @@ def _check_user(draft: Draft, findings: Findings) -> None:
         return
     if account.pw_uid == 0:
         findings.add(("user",), "is the superuser", "name an unprivileged account")
+
+
+def _check_ldap(entry: Entry[Ldap], findings: Findings) -> None:
+    path, ldap = entry.path, entry.value
+    if ldap.password_file is not None:
+        _check_password((*path, "password_file"), ldap.password_file, findings)
+    if ldap.ca_file is not None:
+        _check_authorities((*path, "ca_file"), ldap.ca_file, findings)
+    if ldap.certificate is not None and ldap.key is not None:
+        _check_certificate(path, ldap.certificate, ldap.key, findings)
+    if ldap.key is not None:
+        _check_secret((*path, "key"), ldap.key, findings)
+
+
+def _check_password(path: KeyPath, file: Path, findings: Findings) -> None:
+    """An empty password is no log-in at all, though servers say it went well (RFC 4513 5.1.2)."""
+    if not _check_readable(path, file, findings) or not _check_secret(path, file, findings):
+        return
+    with open_regular(file) as source:
+        content = source.read(_LONGEST_PASSWORD + 2)
+    password = content.removesuffix(b"\n").removesuffix(b"\r")
+    if not password or len(password) > _LONGEST_PASSWORD:
+        fault = "is longer than any password" if password else "is empty"
+        findings.add(path, f"{file} {fault}", "write the password into it, on one line and nothing else")
+    elif b"\n" in password or b"\0" in password:
+        findings.add(path, f"{file} has more than one line", "write the password into it, on one line and nothing else")
+
+
+def _check_secret(path: KeyPath, file: Path, findings: Findings) -> bool:
+    try:
+        mode = file.stat().st_mode
+    except OSError:  # reported as unreadable
+        return False
+    if mode & 0o007:
+        findings.add(path, f"{file} is open to every account of this machine", f"chmod o-rwx {file}")
+        return False
+    return True
 
 
 def _check_readable(path: KeyPath, file: Path, findings: Findings) -> bool:

@@ -9,8 +9,10 @@ from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from router.settings.directory import is_tag
 from router.settings.problem import KeyPath, Problem, dotted
 from router.settings.schema import Settings
 from router.settings.values import BadValue, shown, yaml_trap
@@ -62,7 +64,7 @@ class Findings:
     def add_unknown_key(self, path: KeyPath) -> None:
         """Note a key that the schema does not have."""
         model = _model_at(path[:-1])
-        known = [name for name in model.model_fields if name not in NOT_IN_FILE] if model else []
+        known = [name for name in keys_of(model) if name not in NOT_IN_FILE] if model else []
         remedy = _did_you_mean(str(path[-1]), known) or f"the keys here are {', '.join(sorted(known))}"
         self.add(path, "unknown key", remedy, of_key=True)
 
@@ -72,7 +74,8 @@ class Findings:
             self._add_detail(detail)
 
     def _add_detail(self, detail: ErrorDetails) -> None:
-        path, kind, value = detail["loc"], detail["type"], detail["input"]
+        path = tuple(part for part in detail["loc"] if not is_tag(part))
+        kind, value = detail["type"], detail["input"]
         cause = detail.get("ctx", {}).get("error")
         if isinstance(cause, BadValue):
             self.add_error(path, cause)
@@ -97,6 +100,11 @@ class Findings:
         self.add(path, message, _did_you_mean(str(value), choices))
 
 
+def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a section by the keys they have in the file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else ""
@@ -119,7 +127,7 @@ def _model_at(path: KeyPath) -> type[BaseModel] | None:
     found: Any = Settings
     for part in path:
         if _is_model(found):
-            field = found.model_fields.get(part)
+            field = keys_of(found).get(str(part))
             found = field.annotation if field is not None else None
         else:
             found = next(iter(_models_in(found)), None)

@@ -61,7 +61,7 @@ def _top(document: Document, findings: Findings) -> dict[str, Value]:
 
 def _may_be_left_empty(key: str) -> bool:
     field = Settings.model_fields.get(key)
-    return field is not None and isinstance(field.default, tuple | dict | BaseModel)
+    return field is not None and isinstance(field.get_default(call_default_factory=True), tuple | dict | BaseModel)
 
 
 def _validate(raw: dict[str, Value], findings: Findings) -> Settings | None:

@@ -32,7 +32,7 @@ def keep(settings: Settings, state_dir: Path, in_force: str = "") -> Path:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(settings.model_dump_json())
+        file.write(settings.model_dump_json(by_alias=True))
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -12,21 +12,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from router.settings.base import Count, Flag, Number, Octets, Seconds, Section
+from router.settings.directory import Ldap, LdapSource, Source
 from router.settings.values import BadValue, parse_host_port, parse_network, parse_workers
 
 Network = IPv4Network | IPv6Network
 
 Networks = tuple[Annotated[Network, BeforeValidator(parse_network)], ...]
-
-
-def _known_source(value: object) -> object:
-    if value == "ldap" or (isinstance(value, dict) and "ldap" in value):
-        remedy = "write `directory: [database]` and import people with `sluice user import`"
-        raise BadValue("LDAP directories are not supported in this version", remedy)
-    return value
-
-
-Source = Annotated[Literal["database"], BeforeValidator(_known_source)]
 
 
 def _empty_domain(value: object) -> object:
@@ -209,3 +200,8 @@ class Settings(Section):
         if self.database == "sqlite":
             return f"sqlite:///{self.state_dir / 'control.db'}"
         return self.database
+
+    @property
+    def ldaps(self) -> dict[str, Ldap]:
+        """The LDAP directories by name, in the order of the file."""
+        return {source.ldap.name: source.ldap for source in self.directory if isinstance(source, LdapSource)}

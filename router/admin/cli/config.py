@@ -46,7 +46,9 @@ def show(
 
 def in_force(settings: Settings, *, non_default: bool) -> dict[str, object]:
     """The settings as plain values, in the order of the schema."""
-    dumped = settings.model_dump(mode="json", exclude={"fingerprint"}, exclude_defaults=non_default, exclude_none=True)
+    dumped = settings.model_dump(
+        mode="json", by_alias=True, exclude={"fingerprint"}, exclude_defaults=non_default, exclude_none=True
+    )
     values = {name: _as_written(value) for name, value in dumped.items()}
     domains = values.get("domains")
     if isinstance(domains, dict):  # an alias has nothing else: what counts is the domain it stands for

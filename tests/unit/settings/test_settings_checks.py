@@ -173,8 +173,11 @@ ERRORS = [
     ({"services": "{a@example.edu: clif}"}, "services.a@example.edu", "no store 'clif'", "cliff"),
     ({"services": "{postmaster: cliff}"}, "services.postmaster", "no domain", ""),
     # the rest
-    ({"directory": "[ldap: {uri: 'ldap://x'}]"}, "directory[0]", "LDAP directories are not supported", "user import"),
-    ({"directory": "[ldap]"}, "directory[0]", "LDAP directories are not supported", "user import"),
+    ({"directory": "[ldap]"}, "directory[0]", "says nothing of the directory", "- ldap: {uri"),
+    ({"directory": "[ldap: ]"}, "directory[0]", "says nothing of the directory", "- ldap: {uri"),
+    ({"directory": "[{ldpa: {}}]"}, "directory[0].ldpa", "unknown key", "did you mean ldap?"),
+    ({"directory": "[5]"}, "directory[0]", "not one of database", ""),
+    ({"directory": "[ldap: 5]"}, "directory[0].ldap", "must be a mapping, not the number 5", ""),
     ({"directory": "[databse]"}, "directory[0]", "not one of database", "did you mean database?"),
     ({"directory": "[]"}, "directory", "nobody would be known", "[database]"),
     ({"directory": "[database, database]"}, "directory", "twice", ""),

@@ -2,15 +2,19 @@
 
 import re
 from collections.abc import Iterator
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
+from router.settings.directory import AttributeMap, LdapSource
 from router.settings.findings import NOT_IN_FILE
+from router.settings.findings import keys_of as fields_of
 from router.settings.schema import HostPort, Settings
 from router.settings.values import parse_duration, parse_size
+from router.settings.yaml_loader import parse_document
 
 PROJECT = Path(__file__).parents[3]
 PAGE = (PROJECT / "docs" / "configuration.md").read_text()
@@ -21,7 +25,7 @@ CSV_COLUMNS = {"address", "home", "aliases", "status", "size_bytes", "division",
 
 def keys_of(annotation: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        for name, field in annotation.model_fields.items():
+        for name, field in fields_of(annotation).items():
             if prefix or name not in NOT_IN_FILE:
                 yield f"{prefix}.{name}".lstrip("."), field
                 yield from keys_of(field.annotation, f"{prefix}.{name}".lstrip("."))
@@ -38,6 +42,7 @@ KEYS = dict(keys_of(Settings, ""))
 
 def test_the_walk_sees_the_schema() -> None:
     assert {"stores.*.settle", "listen[].tls.key", "outbound.smarthost", "domains.*.alias_of"} <= set(KEYS)
+    assert {"directory[].ldap.schema.statuses[].attribute", "directory[].ldap.homes"} <= set(KEYS)
 
 
 def test_the_page_documents_every_key_and_no_other() -> None:
@@ -71,3 +76,20 @@ def test_the_sample_of_people_has_the_columns_of_the_page() -> None:
     header = (PROJECT / "config" / "users.csv").read_text().splitlines()[0].split(",")
     assert set(header) == CSV_COLUMNS
     assert all(f"| `{column}` |" in PAGE for column in header)
+
+
+def test_the_directory_that_the_sample_comments_out_is_valid() -> None:
+    """The block with the preset, and its attribute map."""
+    begin = dropwhile(lambda line: not line.startswith("  # - ldap:"), SAMPLE.splitlines())
+    block = list(takewhile(lambda line: line.startswith("  # "), begin))
+    plain = "\n".join("  " + line[4:] for line in block if not line.startswith("  #     #"))
+    root = parse_document(f"directory:\n{plain}\n", "f").root
+    assert isinstance(root, dict)
+    source = TypeAdapter(tuple[LdapSource, ...]).validate_python(root["directory"])[0].ldap
+    assert source.model_fields_set == set(type(source).model_fields)
+    assert source.homes == {"oldmail.example.edu": "cliff", "newmail.example.edu": "zimbra"}
+    own = "\n".join(line[10:] for line in block if line.startswith("  #     #"))
+    found = parse_document(own + "\n", "f").root
+    assert isinstance(found, dict)
+    schema = AttributeMap.model_validate(found["schema"])
+    assert schema.model_fields_set == set(AttributeMap.model_fields)
