@@ -7,9 +7,8 @@ base64. An attribute whose value is None is left out, a tuple has several values
 
 from collections.abc import Iterator
 
-from support.slapd import BASE
-
 from router.directory.ldif import line
+from support.slapd import BASE
 
 Value = str | bytes | tuple[str | bytes, ...] | None
 PEOPLE, GROUPS, DOMAINS = (f"ou={name},{BASE}" for name in ("people", "groups", "domains"))

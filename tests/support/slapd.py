@@ -58,7 +58,7 @@ moduleload syncprov
 loglevel none
 {tls}
 {limits}
-authz-regexp "gidNumber=[0-9]+\\+uidNumber=[0-9]+,cn=peercred,cn=external,cn=auth" "{reader}"
+authz-regexp "gidNumber=[0-9]+.uidNumber=[0-9]+,cn=peercred,cn=external,cn=auth" "{reader}"
 authz-regexp "cn=sluice,.*" "{reader}"
 database mdb
 maxsize 1073741824
@@ -104,8 +104,8 @@ class Slapd:
     """
     One instance. `entries` are LDIF records below `BASE`; a replica gets its entries from its provider.
 
-    `limits` are lines of slapd.conf, such as `sizelimit size=5`. `provides`: keeps contextCSN up to date and can be
-    followed; without it the server is one that tells nothing of its changes but the entries' own attributes.
+    `limits` are lines of slapd.conf, such as `sizelimit 5`; slapd's own default is 500 entries. `provides`: it keeps
+    contextCSN up to date and can be followed; without, only the entries' own attributes tell of changes.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Slapd:
         *,
         security: Security | None = None,
         follows: Follows | None = None,
-        limits: str = "",
+        limits: str = "sizelimit unlimited",
         provides: bool = True,
     ) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="sluice-slapd-"))
@@ -327,10 +327,10 @@ class Slapd:
             return False
 
 
+_SECRET = f"userPassword:: {base64.b64encode(PASSWORD.encode()).decode()}"
 _TREE = (
     f"dn: {BASE}\nobjectClass: domain\nobjectClass: dcObject\ndc: example",
-    f"dn: {READER}\nobjectClass: organizationalRole\nobjectClass: simpleSecurityObject\n"
-    f"cn: sluice\nuserPassword:: {base64.b64encode(PASSWORD.encode()).decode()}",
+    f"dn: {READER}\nobjectClass: organizationalRole\nobjectClass: simpleSecurityObject\ncn: sluice\n{_SECRET}",
     f"dn: ou=people,{BASE}\nobjectClass: organizationalUnit\nou: people",
     f"dn: ou=groups,{BASE}\nobjectClass: organizationalUnit\nou: groups",
     f"dn: ou=domains,{BASE}\nobjectClass: organizationalUnit\nou: domains",
