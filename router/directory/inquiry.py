@@ -24,7 +24,7 @@ Items = tuple[DirectoryItem, ...]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """By key: the entries that carry it and those of its domain, or why no answer. `outage`: no server told anything."""
+    """By key: the entries that carry it and those of its domain, or why no answer. `outage`: no server answered."""
 
     answers: Mapping[str, Items | Fault]
     outage: bool
