@@ -92,8 +92,9 @@ class LdapFeed:
             changed += [raw for raw in page if self._told.new(raw)]
             if len(changed) > MOST_CHANGES:
                 return Polled((), since, resweep=True)
-        if newest < position.newest and not complete:
-            # The newest entry is gone: deleted, or the whole directory is an older one.
+        if newest < position.newest and max(complete.values(), default="") < position.newest:
+            # The newest entry is gone: deleted, or the whole directory is an older one. A server that keeps contextCSN
+            # tells the two apart; one that does not may show one of long ago.
             return Polled((), since, resweep=True)
         serial = position.serial + bool(changed)
         after = Position(position.attribute, max(newest, position.newest), serial, complete)

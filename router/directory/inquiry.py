@@ -1,10 +1,12 @@
 """
 One search for many address keys, and what it means for each of them. Blocking.
 
-Guarantees: an entry counts for a key only when it carries that key, whatever the server's own rules of comparison say;
-an entry that matches and carries none of the keys is doubt about the key that it matched, never a "no". One key that
-cannot be answered, because its entry makes no sense or the answer exceeds the server's limits, spoils no other key's
-answer: the keys are asked for in halves until it stands alone.
+Guarantees: an entry counts for a key only when it carries that key, whatever the server's own rules of comparison say.
+An entry that matches and carries none of the keys is doubt about the key that it matched, never a "no"; and because an
+entry that carries one key may have matched another as well, a "no" comes only from a search that found nobody: keys
+without an entry are asked for once more, without those that have one. One key that cannot be answered, because its
+entry makes no sense or the answer exceeds the server's limits, spoils no other key's answer: the keys are asked for in
+halves until it stands alone.
 
 On failure: never raises `Fault`; the answer of a key is one instead.
 """
@@ -16,7 +18,7 @@ from router.directory.connection import LdapConnection, Question
 from router.directory.faults import Fault, Muddled, Unfit, printable
 from router.directory.meaning import Meaning
 from router.directory.servers import Servers
-from router.model.directory import DirectoryItem, DomainEntry, RawEntry, Unplaced
+from router.model.directory import DirectoryItem, DomainEntry, Entry, RawEntry, Unplaced
 from router.settings.directory import Ldap
 
 Items = tuple[DirectoryItem, ...]
@@ -46,7 +48,12 @@ class Inquiry:
         while parts:
             part = parts.pop()
             try:
-                answers.update(self._search(part, until))
+                found = self._search(part, until)
+                denied = [key for key in part if not any(isinstance(item, Entry) for item in found[key])]
+                if len(denied) < len(part):
+                    found = {key: items for key, items in found.items() if key not in denied}
+                    parts += [tuple(denied)] if denied else []
+                answers.update(found)
             except Unfit as error:
                 if len(part) == 1:
                     answers[part[0]] = error
@@ -58,7 +65,7 @@ class Inquiry:
                 return Told(answers | dict.fromkeys(unanswered, error), outage=True)
         return Told(answers, outage=False)
 
-    def _search(self, keys: tuple[str, ...], until: float) -> dict[str, Items | Fault]:
+    def _search(self, keys: tuple[str, ...], until: float) -> dict[str, Items]:
         questions = self._questions(keys)
 
         def work(connection: LdapConnection, until: float) -> list[RawEntry]:

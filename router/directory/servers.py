@@ -94,6 +94,8 @@ class Servers:
                 raise
             except Lost:
                 self._forget(uri)  # the server was started anew, most often: the others are dead as well
+        if self._closed:
+            raise Lost("the directory has been closed")
         return self._use(self._connect(self._source, uri, until), work, until)
 
     def _use(self, connection: LdapConnection, work: Work[T], until: float) -> T:

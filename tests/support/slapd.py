@@ -223,6 +223,8 @@ class Slapd:
         found: dict[str, list[str]] = {}
         for text in told.splitlines():
             name, mark, value = text.partition(": ")
+            if name.endswith(":"):
+                name, value = name[:-1], base64.b64decode(value).decode("utf-8", "replace")
             if mark and name != "dn":
                 found.setdefault(name, []).append(value)
         return found

@@ -39,7 +39,7 @@ class SunLike:
         classes = {value.decode("ascii", "replace").lower() for value in raw.attributes.get("objectclass", ())}
         version = version_of(raw.attributes, self._version)
         if "inetdomain" in classes:
-            standing = Standing(_first(raw, "mailDomainStatus") or "active")
+            standing = _standing(_first(raw, "mailDomainStatus"))
             return DomainEntry(raw.dn, _first(raw, "sunPreferredDomain").lower(), version, standing)
         if not classes & {"inetmailuser", "inetmailgroup"}:
             return None
@@ -49,7 +49,7 @@ class SunLike:
         addresses = {_text(value).lower() for name in _ADDRESSES for value in raw.attributes.get(name.lower(), ())}
         role = Role.GROUP if "inetmailgroup" in classes else Role.PERSON
         host = _first(raw, "mailHost")
-        standing = Standing(_first(raw, "mailUserStatus") or "active")
+        standing = _standing(_first(raw, "mailUserStatus"))
         return Entry(raw.dn, role, key, tuple(sorted(addresses)), version, host, host, standing)
 
     def filter_for(self, keys: Sequence[str]) -> str:
@@ -77,6 +77,12 @@ class SunLike:
 def escape(text: str) -> str:
     """Any text as a literal of a filter (RFC 4515)."""
     return "".join(chr(one) if one in _PLAIN else f"\\{one:02x}" for one in text.encode())
+
+
+def _standing(text: str) -> Standing:
+    """Missing is active, illegal is inactive."""
+    known = {one.value: one for one in Standing}
+    return known.get(text.lower(), Standing.INACTIVE) if text else Standing.ACTIVE
 
 
 def _text(value: bytes) -> str:

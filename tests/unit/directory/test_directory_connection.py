@@ -64,9 +64,7 @@ def test_the_password_is_read_at_each_login_and_shown_nowhere(shared: Slapd, sou
 
 
 @pytest.mark.parametrize("content", ["", "\n"])
-def test_an_empty_password_is_no_anonymous_login(
-    shared: Slapd, source: Source, tmp_path: Path, content: str
-) -> None:
+def test_an_empty_password_is_no_anonymous_login(shared: Slapd, source: Source, tmp_path: Path, content: str) -> None:
     file = tmp_path / "password"
     file.write_text(content)
     with pytest.raises(Troubled, match="empty"):
@@ -110,7 +108,7 @@ def test_a_certificate_for_another_host_is_refused(
     server = make(security=Security(authority.issue_cert("ldap.elsewhere.example")))
     uri = f"ldap://localhost:{server.port}" if starttls else server.tls_uri
     seen = server.mark()
-    with pytest.raises(Lost, match="[Hh]ostname mismatch"):
+    with pytest.raises(Lost, match=r"[Hh]ostname mismatch"):
         ask(secured(server, trust(authority, tmp_path), uri=uri, starttls=starttls))
     assert " BIND " not in server.log(seen), "the password has been shown to a stranger"
 
