@@ -10,14 +10,23 @@ On failure: `LookupFailed`, and every method may be repeated. Each page has its 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TypeVar
 
 from router.directory.connection import LdapConnection, Question
 from router.directory.faults import Fault, Lost, TimedOut, Troubled
 from router.directory.meaning import Meaning
-from router.directory.position import Position, bound, by_server, earlier, parse_position, went_back
+from router.directory.position import (
+    OVERLAP,
+    Position,
+    bound,
+    by_server,
+    earlier,
+    keeps_up,
+    parse_position,
+    went_back,
+)
 from router.directory.rota import Rota
 from router.directory.told import Told
 from router.directory.versions import CHANGE_ATTRIBUTES, ENTRY_CSN, USN_CHANGED, change_attributes, version_of
@@ -45,6 +54,8 @@ class LdapFeed:
         self._server = ""
         """Where the last cookie came from."""
         self._held: LdapConnection | None = None
+        self._newest_seen = ("", clock())
+        """The newest value, and when it was first seen."""
 
     def poll(self, since: Cookie) -> Polled:
         """As `DirectoryFeed.poll`; `resweep` also when more has changed than a poll can tell."""
@@ -80,6 +91,7 @@ class LdapFeed:
     def _poll(self, connection: LdapConnection, since: Cookie, position: Position) -> Polled:
         if connection.uri != since.server:
             return Polled((), since, resweep=True)
+        began = self._clock()
         complete, peak = self._progress(connection, position.attribute)
         if went_back(position, complete) or (peak and peak < position.newest):
             return Polled((), since, resweep=True)
@@ -92,12 +104,11 @@ class LdapFeed:
             changed += [raw for raw in page if self._told.new(raw)]
             if len(changed) > MOST_CHANGES:
                 return Polled((), since, resweep=True)
-        if newest < position.newest and max(complete.values(), default="") < position.newest:
-            # The newest entry is gone: deleted, or the whole directory is an older one. A server that keeps contextCSN
-            # tells the two apart; one that does not may show one of long ago.
+        if newest < position.newest and not self._still_there(connection, position, complete):
             return Polled((), since, resweep=True)
-        serial = position.serial + bool(changed)
-        after = Position(position.attribute, max(newest, position.newest), serial, complete)
+        newest, serial = max(newest, position.newest), position.serial + bool(changed)
+        settled = newest if self._in_force(began, newest, complete) else position.settled
+        after = Position(position.attribute, newest, serial, complete, settled)
         self._told.end(str(after))
         return self._polled(changed, Cookie(connection.uri, str(after)))
 
@@ -106,13 +117,31 @@ class LdapFeed:
         placed = tuple(item for item in items if not isinstance(item, Unplaced))
         return Polled(placed, cookie, unplaced=tuple(item for item in items if isinstance(item, Unplaced)))
 
+    def _still_there(self, connection: LdapConnection, position: Position, complete: Mapping[str, str]) -> bool:
+        """
+        Whether the newest entry of before is. If not, it was deleted, or the whole directory is an older one; a server
+        that keeps contextCSN tells the two apart by that.
+        """
+        if keeps_up(position.newest, complete):
+            return True
+        query = _since(self._meaning.all_filter(), position.attribute, position.newest)
+        areas = self._areas(query, (position.attribute,))
+        return any(connection.page(area, self._until(), 1).entries for area in areas)
+
+    def _in_force(self, began: float, newest: str, complete: Mapping[str, str]) -> bool:
+        """Whether a read that began then met every change up to `newest`: those in the making have had their time."""
+        if newest != self._newest_seen[0]:
+            self._newest_seen = (newest, began)
+        return keeps_up(newest, complete) or began - self._newest_seen[1] >= OVERLAP
+
     # --- where to begin
 
     def _cookie(self, connection: LdapConnection) -> Cookie:
         attribute = self._detect(connection)
         complete, peak = self._progress(connection, attribute)
         newest = peak or self._newest(connection, attribute)
-        return Cookie(connection.uri, str(Position(attribute, newest, 0, complete)))
+        settled = newest if self._in_force(self._clock(), newest, complete) else ""
+        return Cookie(connection.uri, str(Position(attribute, newest, 0, complete, settled)))
 
     def _detect(self, connection: LdapConnection) -> str:
         """The attribute that tells changes here, from the first entry there is."""
@@ -210,4 +239,6 @@ class LdapFeed:
 
 def _since(query: str, attribute: str, low: str) -> str:
     """`query`, only for what is not older; the values hold nothing that needs escaping."""
+    if attribute == USN_CHANGED and low:
+        low = str(int(low))  # a number may not begin with zeros (RFC 4517, 3.3.16)
     return f"(&({attribute}>={low}){query})" if low else query

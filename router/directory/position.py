@@ -2,10 +2,11 @@
 How far the changes of a directory have been read, and from where they must be asked for next.
 
 Guarantees: pure. Whatever has changed since the position, on this server, is at or above its `bound`. Two things make
-a plain "newer than the newest seen" miss changes: clocks of one second, and replicas, which get several changes of
-their master in any order. Against the first the bound lies some seconds lower. Against the second counts what the
-server itself says it has completely (`contextCSN`, one for each master): when that has moved on, the bound is where it
-stood before.
+a plain "newer than the newest seen" miss changes: changes that get their time first and come into force later (or
+within the same second, where seconds are counted), and replicas, which get several changes of their master in any
+order. Against the first the bound lies some seconds lower, but not below `settled`. Against the second counts
+what the server itself says it has completely (`contextCSN`, one for each master): when that has moved on, the bound is
+where it stood before. What is settled is not repeated: it may have been a change of the whole directory at once.
 
 On failure: a text that is no position is None; then only a sweep helps.
 """
@@ -29,41 +30,51 @@ _CSN = re.compile(r"[0-9]{14}\.[0-9]{6}Z#[0-9a-f]{6}#[0-9a-f]{3}#[0-9a-f]{6}")
 class Position:
     """
     `attribute` tells the changes, `newest` is the greatest value of it that was seen (a count without leading zeros is
-    padded), `serial` grows with each answer that told something, `complete` is contextCSN by server id.
+    padded), `serial` grows with each answer that told something, `complete` is contextCSN by server id. All
+    changes up to `settled` were in force when they were read.
     """
 
     attribute: str
     newest: str = ""
     serial: int = 0
     complete: Mapping[str, str] = field(default_factory=dict)
+    settled: str = ""
 
     def __str__(self) -> str:
         pairs = ",".join(f"{sid}={csn}" for sid, csn in sorted(self.complete.items()))
-        return f"{self.attribute}|{self.newest}|{self.serial}|{pairs}"
+        return f"{self.attribute}|{self.newest}|{self.serial}|{pairs}|{self.settled}"
 
 
 def parse_position(text: str) -> Position | None:
     """What `str` wrote."""
     parts = text.split("|")
-    if len(parts) != 4 or parts[0] not in CHANGE_ATTRIBUTES or not parts[2].isdecimal():
+    if len(parts) != 5 or parts[0] not in CHANGE_ATTRIBUTES or not parts[2].isdecimal():
         return None
     pairs = [pair.partition("=") for pair in parts[3].split(",") if pair]
-    if (parts[1] and _time_or_count(parts[0], parts[1]) is None) or not all(_CSN.fullmatch(csn) for _, _, csn in pairs):
+    values = [value for value in (parts[1], parts[4]) if value]
+    if not all(_is_value(parts[0], value) for value in values) or not all(_CSN.fullmatch(csn) for _, _, csn in pairs):
         return None
-    return Position(parts[0], parts[1], int(parts[2]), {sid: csn for sid, _, csn in pairs})
+    return Position(parts[0], parts[1], int(parts[2]), {sid: csn for sid, _, csn in pairs}, parts[4])
 
 
 def bound(position: Position, complete: Mapping[str, str]) -> str:
     """
-    The smallest value of the attribute to ask for, as the server spells it; '' asks for everything.
+    The smallest value of the attribute to ask for (a count padded, as in `newest`); '' asks for everything.
 
     `complete` is contextCSN now, read before the entries are.
     """
     if position.attribute == USN_CHANGED:
-        return str(int(position.newest)) if position.newest else ""
-    lowest = earlier(position.attribute, position.newest, OVERLAP)
+        return position.newest
+    # One entry has a CSN, any number the same second.
+    above = position.settled if position.attribute == ENTRY_CSN else earlier(position.attribute, position.settled, -1.0)
+    lowest = max(earlier(position.attribute, position.newest, OVERLAP), above)
     moved = [csn for sid, csn in position.complete.items() if complete.get(sid, csn) > csn]
     return min([lowest, *moved]) if lowest else ""
+
+
+def keeps_up(newest: str, complete: Mapping[str, str]) -> bool:
+    """Whether contextCSN covers the newest entry. A server may show one that nobody keeps up any more."""
+    return bool(complete) and max(complete.values()) >= newest
 
 
 def went_back(position: Position, complete: Mapping[str, str]) -> bool:
@@ -96,13 +107,12 @@ def earlier(attribute: str, value: str, seconds: float) -> str:
     return f"{stamp}.000000Z{_NUMBER_STAYS}" if attribute == ENTRY_CSN else f"{stamp}Z"
 
 
-def _time_or_count(attribute: str, value: str) -> int | None:
-    """A number when the value can be reckoned with."""
-    if not value.isascii():
-        return None
+def _is_value(attribute: str, value: str) -> bool:
+    """Whether the value can be reckoned with."""
     if attribute == USN_CHANGED:
-        return int(value) if value.isdecimal() else None
+        return value.isascii() and value.isdecimal()
     try:
-        return int(datetime.strptime(value[:_SECONDS], "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp())
+        datetime.strptime(value[:_SECONDS], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError:
-        return None
+        return False
+    return value.isascii()

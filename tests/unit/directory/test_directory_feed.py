@@ -1,5 +1,6 @@
 """Following a real slapd: what ldapmodify does is told by the next poll, once; sweeps are whole; servers change."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 
@@ -129,6 +130,16 @@ def test_a_count_of_changes(make: Make, source: Source, feeds: FeedOf) -> None:
     assert feed.poll(polled.cookie).items == ()
 
 
+def test_a_count_that_went_back(make: Make, source: Source, feeds: FeedOf) -> None:
+    server = make([ad_user("ann", 10), ad_user("bob", 9)])
+    feed = feeds(source(server, schema="activedirectory", change_attribute="uSNChanged"), AnyUser())
+    polled = feed.poll(feed.cookie())
+    assert not polled.resweep
+    server.modify(delete(f"cn=ann,ou=people,{BASE}"))
+    assert feed.poll(polled.cookie).resweep
+    assert not feed.poll(feed.cookie()).resweep
+
+
 class AnyUser(SunLike):
     """Counts, as Active Directory does, and everybody is a person."""
 
@@ -166,7 +177,7 @@ def test_an_empty_directory_is_followed_from_its_beginning(
 # --- when only a sweep helps
 
 
-@pytest.mark.parametrize("cookie", [Cookie(), Cookie("ldap://127.0.0.1:1", "entryCSN||0|"), Cookie("x", "rubbish")])
+@pytest.mark.parametrize("cookie", [Cookie(), Cookie("ldap://127.0.0.1:1", "entryCSN||0||"), Cookie("x", "rubbish")])
 def test_a_cookie_that_is_none_or_of_another_server(
     shared: Slapd, source: Source, feeds: FeedOf, cookie: Cookie
 ) -> None:
@@ -219,6 +230,31 @@ def test_more_changes_than_a_poll_can_tell(
     cookie = feed.cookie()
     server.modify("\n".join(sun_person(f"new{number}") for number in range(30)))
     assert feed.poll(cookie) == Polled((), cookie, resweep=True)
+
+
+@pytest.mark.parametrize("attribute", ATTRIBUTES)
+@pytest.mark.parametrize("provides", [True, False])
+def test_a_change_of_everybody_at_once_ends_in_quiet_polls(
+    make: Make, source: Source, feeds: FeedOf, monkeypatch: pytest.MonkeyPatch, attribute: str, provides: bool
+) -> None:
+    """As a provisioning run at night: more than a poll can tell, all in one second, and then nothing for hours."""
+    monkeypatch.setattr(module, "MOST_CHANGES", 5)
+    monkeypatch.setattr(module, "OVERLAP", 1.5)
+    server = make(provides=provides)
+    feed = feeds(source(server, change_attribute=attribute))
+    cookie, sweeps = feed.cookie(), 0
+    end = time.monotonic() + 10
+    while (polled := feed.poll(cookie)).resweep:
+        assert time.monotonic() < end
+        cookie, sweeps = feed.cookie(), sweeps + 1
+        assert sum(len(page) for page in feed.sweep()) == 22
+        time.sleep(0.8)
+    assert sweeps <= 4
+    seen = server.mark()
+    assert feed.poll(polled.cookie).items == ()
+    assert int(re.findall(r"nentries=(\d+)", server.log(seen))[-1]) <= 1
+    server.modify(replace(sun_dn("user1"), mailUserStatus="hold"))
+    assert told(feed.poll(polled.cookie)) == {"uid=user1": "hold"}
 
 
 # --- servers

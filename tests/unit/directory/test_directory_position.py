@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.directory.ldif import Modification, Verb, is_safe, line, record
-from router.directory.position import Position, bound, by_server, earlier, parse_position, went_back
+from router.directory.position import Position, bound, by_server, earlier, keeps_up, parse_position, went_back
 from router.directory.told import Told
 from router.directory.versions import version_of
 from router.model.directory import RawEntry
@@ -32,6 +32,7 @@ def test_a_position_reads_back(newest: int, serial: int, servers: dict[str, int]
         Position("modifyTimestamp", f"202601010000{newest:02}Z", serial),
         Position("uSNChanged", f"{newest:020}", serial),
         Position("entryCSN", "", serial, complete),
+        Position("entryCSN", csn(newest), serial, complete, settled=csn(3)),
     ):
         assert parse_position(str(position)) == position
 
@@ -42,11 +43,13 @@ def test_a_position_reads_back(newest: int, serial: int, servers: dict[str, int]
         "",
         "entryCSN",
         "objectClass|x|0|",
-        "entryCSN|yesterday|0|",
-        "uSNChanged|12x|0|",
-        "modifyTimestamp|20260101000000Z|-1|",
-        "entryCSN||0|000=x)(uid=*",
-        "modifyTimestamp|2026010100000²Z|0|",
+        "entryCSN|yesterday|0||",
+        "uSNChanged|12x|0||",
+        "modifyTimestamp|20260101000000Z|-1||",
+        "entryCSN||0|000=x)(uid=*|",
+        "modifyTimestamp|2026010100000²Z|0||",
+        "modifyTimestamp|20260101000000Z|0||then",
+        "modifyTimestamp|20260101000000Z|0|",
     ],
 )
 def test_what_is_no_position_is_none(text: str) -> None:
@@ -56,14 +59,32 @@ def test_what_is_no_position_is_none(text: str) -> None:
 @given(st.text())
 def test_any_text_is_a_position_or_none(text: str) -> None:
     parse_position(text)
-    parse_position(f"entryCSN|{text}|0|")
+    parse_position(f"entryCSN|{text}|0||")
 
 
 def test_some_seconds_are_asked_for_again() -> None:
     assert bound(at(10), {}) == csn(5)
     assert bound(Position("modifyTimestamp", "20260101000002Z"), {}) == "20251231235957Z"
-    assert bound(Position("uSNChanged", "00000000000000004711"), {}) == "4711"
+    assert bound(Position("uSNChanged", "00000000000000004711"), {}) == "00000000000000004711"
     assert bound(Position("entryCSN", ""), {"000": csn(3)}) == ""
+
+
+def test_what_is_settled_is_not_asked_for_again() -> None:
+    """All of the directory may have been changed in that second."""
+    assert bound(Position("entryCSN", csn(10), settled=csn(10)), {}) == csn(10)
+    assert bound(Position("entryCSN", csn(12), settled=csn(10)), {}) == csn(10)
+    assert bound(Position("entryCSN", csn(30), settled=csn(10)), {}) == csn(25)
+    stamp = Position("modifyTimestamp", "20260101000059Z", settled="20260101000059Z")
+    assert bound(stamp, {}) == "20260101000100Z"
+    late = Position("entryCSN", csn(30), 1, {"000": csn(30), "001": csn(3, 1)}, settled=csn(30))
+    assert bound(late, {"000": csn(30), "001": csn(9, 1)}) == csn(3, 1)
+
+
+def test_a_server_keeps_up_what_it_says_or_does_not() -> None:
+    assert keeps_up(csn(10), {"000": csn(10)})
+    assert keeps_up(csn(10), {"000": csn(3), "001": csn(11, 1)})
+    assert not keeps_up(csn(10), {"000": csn(9)})
+    assert not keeps_up(csn(10), {})
 
 
 def test_what_a_replica_got_late_is_asked_for_from_where_it_stood() -> None:
