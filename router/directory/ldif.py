@@ -42,10 +42,14 @@ def line(name: str, value: bytes) -> str:
 
 
 def is_safe(value: bytes) -> bool:
-    """Whether the octets may stand as they are: ASCII in one line, without a start or end that would be lost."""
+    """
+    Whether the octets may stand as they are: printable ASCII, without a start or end that would be lost.
+
+    RFC 2849 takes other control characters for safe; a terminal does not.
+    """
     if value[:1] in {b" ", b":", b"<"} or value.endswith(b" "):
         return False
-    return all(octet < 128 and octet not in b"\0\r\n" for octet in value)
+    return all(32 <= octet < 127 for octet in value)
 
 
 def record(dn: str, changes: Sequence[Modification]) -> str:

@@ -132,6 +132,17 @@ def test_a_connection_that_the_server_closed_meanwhile_costs_nothing_but_a_new_o
     assert servers.rota.resting() == []
 
 
+def test_when_one_idle_connection_is_dead_the_others_are_not_tried() -> None:
+    park = Park()
+    servers = park.servers()
+    until = park.clock() + 10
+    servers.run(lambda one, _: servers.run(lambda other, _: use(other) + use(one), until), until)
+    assert len(park.opened) == 2
+    park.dead = list(park.opened)
+    assert park.ask(servers) == A
+    assert [one.closed for one in park.opened] == [True, True, False]
+
+
 def test_after_an_error_there_is_another_server_and_another_connection() -> None:
     park = Park()
     servers = park.servers()

@@ -1,5 +1,6 @@
 """Following a real slapd: what ldapmodify does is told by the next poll, once; sweeps are whole; servers change."""
 
+import dataclasses
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from support.sunlike import SunLike
 from router.directory import feed as module
 from router.directory.feed import LdapFeed
 from router.directory.meaning import Meaning
+from router.directory.position import parse_position
 from router.errors import LookupFailed
 from router.model.directory import Cookie, DomainEntry, Entry, Polled, RawEntry, Role, Standing, Unplaced
 from router.settings.directory import Ldap
@@ -208,6 +210,19 @@ def test_a_restored_server_is_noticed_by_what_it_says_it_has(make: Make, source:
     assert polled.resweep
 
 
+def test_a_server_that_says_it_has_less_is_noticed_though_its_entries_are_the_same(
+    shared: Slapd, source: Source, feeds: FeedOf
+) -> None:
+    """As a backup from before some deletions: nothing in it is new, and the newest entry is where it was."""
+    feed = feeds(source(shared))
+    cookie = feed.cookie()
+    position = parse_position(cookie.value)
+    assert position is not None
+    ahead = {sid: csn.replace("20", "29", 1) for sid, csn in position.complete.items()}
+    assert not feed.poll(cookie).resweep
+    assert feed.poll(Cookie(cookie.server, str(dataclasses.replace(position, complete=ahead)))).resweep
+
+
 def test_deletions_do_not_cause_sweeps_where_the_server_tells_how_far_it_is(
     make: Make, source: Source, feeds: FeedOf
 ) -> None:
@@ -375,6 +390,18 @@ def test_a_sweep_reads_the_server_of_the_cookie(make: Make, source: Source, feed
         list(feed.sweep())
     assert feed.cookie().server == second.uri
     assert list(feed.sweep()) == [()]
+
+
+def test_a_sweep_keeps_to_that_server_though_a_better_one_is_back(make: Make, source: Source) -> None:
+    ahead = 0.0
+    first, second = make(), make([])
+    feed = LdapFeed(source(first, second), SunLike(), lambda: time.monotonic() + ahead)
+    first.kill()
+    assert feed.cookie().server == second.uri
+    first.start()
+    ahead = 100.0  # nobody rests any more
+    assert list(feed.sweep()) == [()]
+    feed.close()
 
 
 def test_a_base_that_is_gone_is_no_empty_directory(shared: Slapd, source: Source, feeds: FeedOf) -> None:

@@ -246,6 +246,21 @@ async def test_nobody_waits_longer_than_the_deadline(directory: Directory) -> No
     await made.close()
 
 
+async def test_the_deadline_holds_even_where_a_thread_cannot_be_called_back(directory: Directory) -> None:
+    """A name server that does not answer keeps the thread; who asked goes."""
+    source = settings(deadline=0.2)
+    made = LdapLookups(source, SunLike(), servers_of(directory, source))
+    directory.gate.clear()
+    real = directory.search
+    directory.search = lambda question, until: real(question, 2e9)  # type: ignore[method-assign]
+    began = time.monotonic()
+    with pytest.raises(LookupFailed, match="in time"):
+        await asyncio.wait_for(made.find(["ann@example.edu"]), 5)
+    assert time.monotonic() - began < 1.0
+    directory.gate.set()
+    await made.close()
+
+
 async def test_a_directory_that_is_down_is_asked_rarely_and_found_again(
     directory: Directory, lookups: LdapLookups
 ) -> None:

@@ -188,7 +188,9 @@ def test_states_differ_by_name_attribute_value_and_their_borders() -> None:
 # --- LDIF
 
 
-@pytest.mark.parametrize("value", [b" a", b":a", b"<a", b"a ", b"a\nb", b"a\rb", b"a\0", "é".encode(), b"\xff"])
+@pytest.mark.parametrize(
+    "value", [b" a", b":a", b"<a", b"a ", b"a\nb", b"a\rb", b"a\0", b"\x1b[2J", "é".encode(), b"\xff"]
+)
 def test_an_unsafe_value_becomes_base64(value: bytes) -> None:
     assert line("cn", value) == f"cn:: {base64.b64encode(value).decode()}"
 

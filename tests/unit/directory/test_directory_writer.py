@@ -12,7 +12,7 @@ from support.slapd import BASE, Follows, Slapd, stalled
 from support.sunlike import SunLike
 
 from router.directory.connection import LdapConnection
-from router.directory.faults import Lost
+from router.directory.faults import Lost, refused
 from router.directory.feed import LdapFeed
 from router.directory.writer import LdapWriter
 from router.errors import Conflict, LookupFailed, NotFound
@@ -194,6 +194,26 @@ def test_a_change_right_after_the_write_is_a_conflict_and_no_success(
     monkeypatch.setattr(LdapConnection, "modify", overtaken)
     with pytest.raises(Conflict, match="somebody else"):
         writer.write(before, Wanted(status="hold"))
+
+
+@pytest.mark.parametrize(("code", "what"), [(16, Conflict), (20, Conflict), (122, Conflict), (50, LookupFailed)])
+def test_what_a_refusal_means(
+    server: Slapd,
+    source: Source,
+    writers: WriterOf,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    what: type[Exception],
+) -> None:
+    """noSuchAttribute, attributeOrValueExists, assertionFailed: the entry was not as told, whatever it is by now."""
+
+    def refuse(*_: Any) -> None:
+        raise refused("modify", code)
+
+    monkeypatch.setattr(LdapConnection, "modify", refuse)
+    writer = writers(source(server))
+    with pytest.raises(what):
+        writer.write(writer.read(NAME), Wanted(status="hold"))
 
 
 # --- the server
