@@ -150,7 +150,17 @@ class Slapd:
 
     def start(self) -> Self:
         """Start it and wait until it serves; the first time, load the entries before. Raises `SlapdFailed`."""
+        first = self._entries is not None
         self._prepare()
+        while not self._launch():
+            # Somebody else may have taken a port since it was found free; later it is known to others and stays.
+            if not first or "errno=98" not in self.tail():
+                raise SlapdFailed(f"slapd does not serve:\n{self.tail()}")
+            self.port, self.tls_port = free_port(), free_port()
+        return self
+
+    def _launch(self) -> bool:
+        """Whether it serves; False: it has ended."""
         seen = self.mark()
         listeners = [f"{self.uri}/", self.local_uri]
         if self._security is not None:
@@ -160,10 +170,12 @@ class Slapd:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env=_environment())
         end = time.monotonic() + _START
         while "slapd starting" not in self.log(seen) or not self._answers():
-            if self._process.poll() is not None or time.monotonic() > end:
-                raise SlapdFailed(f"slapd does not serve:\n{self.tail()}")
+            if self._process.poll() is not None:
+                return False
+            if time.monotonic() > end:
+                raise SlapdFailed(f"slapd does not serve in time:\n{self.tail()}")
             time.sleep(0.02)
-        return self
+        return True
 
     def stop(self) -> None:
         """End it; the data stay. Idempotent, and `start` may follow."""
@@ -186,8 +198,13 @@ class Slapd:
             process.wait()
 
     def stall(self) -> None:
-        """SIGSTOP: connections are taken by the kernel, and nobody answers."""
+        """SIGSTOP: connections are taken by the kernel, and nobody answers. Returns when every thread has stopped."""
         os.kill(self.pid, signal.SIGSTOP)
+        end = time.monotonic() + _START
+        while not _stopped(self.pid):
+            if time.monotonic() > end:
+                raise SlapdFailed("slapd does not stop")
+            time.sleep(0.001)
 
     def wake(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -347,6 +364,12 @@ def stalled(server: Slapd) -> Iterator[None]:
         yield
     finally:
         server.wake()
+
+
+def _stopped(pid: int) -> bool:
+    """Whether all threads are in state T (proc(5)): the signal alone does not wait for those that are at work."""
+    tasks = list(Path(f"/proc/{pid}/task").glob("*/stat"))
+    return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
 
 def free_port() -> int:
