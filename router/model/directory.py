@@ -120,6 +120,8 @@ class Polled:
     cookie: Cookie
     resweep: bool = False
     """The server is another one, or has lost what it knew: only a sweep tells what is gone."""
+    unplaced: "tuple[Unplaced, ...]" = ()
+    """Changed entries that make no sense (any more)."""
 
 
 @dataclass(frozen=True, slots=True)

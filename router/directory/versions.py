@@ -1,0 +1,33 @@
+"""
+The version of an entry as text that sorts: when, or at which count, it was last changed.
+
+Guarantees: pure. Of two states of one entry on one server the later one has the greater text, or the same one where
+the server counts in whole seconds (`modifyTimestamp`).
+"""
+
+from collections.abc import Mapping, Sequence
+
+ENTRY_CSN, USN_CHANGED, MODIFY_TIMESTAMP = "entryCSN", "uSNChanged", "modifyTimestamp"
+CHANGE_ATTRIBUTES = (ENTRY_CSN, USN_CHANGED, MODIFY_TIMESTAMP)
+"""The best one first."""
+_DIGITS = 20
+
+
+def change_attributes(configured: str) -> tuple[str, ...]:
+    """The attributes to look at, `configured` being `auto` or one of them."""
+    return CHANGE_ATTRIBUTES if configured == "auto" else (configured,)
+
+
+def version_of(attributes: Mapping[str, tuple[bytes, ...]], names: Sequence[str] = CHANGE_ATTRIBUTES) -> str:
+    """
+    From the first of `names` that the entry (its attributes in lower case) has; '' without any.
+
+    >>> version_of({"usnchanged": (b"4711",)})
+    '00000000000000004711'
+    """
+    for name in names:
+        values = attributes.get(name.lower())
+        if values:
+            text = values[0].decode("ascii", "replace")
+            return text.zfill(_DIGITS) if name == USN_CHANGED else text
+    return ""
