@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, insert, update
 from router.control import audit, changes, holds, mailboxes, schema, staging
 from router.control.audit import Act
 from router.control.mailboxes import Record
+from router.control.rows import domain_of
 from router.control.states import Event
 from router.errors import Conflict, NotFound
 from router.model.change import ChangeKind
@@ -33,11 +34,6 @@ class Edit:
     aliases: frozenset[str] | None = None
     target: str | None = None
     division: str | None = None
-
-
-def domain_of(address: str) -> str:
-    """The domain of an address key."""
-    return address.rpartition("@")[2]
 
 
 def edit(connection: Connection, key: str, wanted: Edit, act: Act, *, force: bool = False) -> tuple[Record, Record]:

@@ -1,4 +1,4 @@
-"""Small pieces that all tables share: slices that fit into one statement, and records kept as JSON text."""
+"""Small pieces that all tables share: slices that fit into one statement, records kept as JSON text, names and text."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,16 @@ def slices(items: Sequence[Item], size: int = SLICE) -> Iterator[Sequence[Item]]
     """The items in runs of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def domain_of(address: str) -> str:
+    """The domain of an address key."""
+    return address.rpartition("@")[2]
+
+
+def storable(text: str) -> str:
+    """Text from outside as every database takes it: no NUL, no lone surrogates; they are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def to_json(value: Any) -> str:

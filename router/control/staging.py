@@ -16,7 +16,7 @@ from router.control.rows import slices
 
 _M, _A = schema.mailboxes, schema.addresses
 _SM, _SA = schema.staged_mailboxes, schema.staged_addresses
-_VALUES = ("home", "status", "moved_at", "target", "division", "size_bytes")
+_VALUES = tuple(column.name for column in _M.c if column.name != "key")
 
 
 def settle(connection: Connection, keys: Iterable[str], addresses: Iterable[str] = ()) -> None:
