@@ -15,11 +15,13 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 from router.control import entries, mailboxes, schema
 from router.control.directory_alarms import DISPUTE, Alarms
-from router.control.rows import domain_of, slices
+from router.control.rows import RUN, domain_of, in_run, slices
 from router.control.turn import Turn
 from router.model.mailbox import Hold
 
 _A = schema.addresses
+_TITLES = select(_A.c.address, _A.c.mailbox, _A.c.source, _A.c.disputed).where(in_run(_A.c.address))
+_OF_MAILBOXES = select(_A.c.address, _A.c.mailbox).where(in_run(_A.c.mailbox))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,7 @@ def of_mailboxes(turn: Turn, keys: Iterable[str]) -> dict[str, set[str]]:
     """The addresses whose rows name these mailboxes, by mailbox."""
     found: dict[str, set[str]] = {}
     for run in slices(list(keys)):
-        for address, mailbox in turn.connection.execute(
-            select(_A.c.address, _A.c.mailbox).where(_A.c.mailbox.in_(run))
-        ):
+        for address, mailbox in turn.connection.execute(_OF_MAILBOXES, {RUN: run}):
             found.setdefault(mailbox, set()).add(address)
     return found
 
@@ -104,8 +104,7 @@ def of_mailboxes(turn: Turn, keys: Iterable[str]) -> dict[str, set[str]]:
 def _titles(turn: Turn, addresses: Iterable[str]) -> dict[str, Title]:
     found = {}
     for run in slices(list(addresses)):
-        query = select(_A.c.address, _A.c.mailbox, _A.c.source, _A.c.disputed).where(_A.c.address.in_(run))
-        for row in turn.connection.execute(query):
+        for row in turn.connection.execute(_TITLES, {RUN: run}):
             found[row.address] = Title(row.mailbox, row.source, row.disputed)
     return found
 

@@ -7,10 +7,10 @@ at most `NAMED` alarms of one kind are open by name; the rest is one alarm with 
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from router.control import alarms, schema
-from router.control.rows import slices
+from router.control.rows import RUN, in_run, slices
 from router.control.turn import Turn
 
 DRIFT = "directory-drift"
@@ -27,6 +27,7 @@ NAMED = 100
 OTHERS = "*"
 
 _T = schema.alarms
+_OPEN = select(_T.c.key, _T.c.text).where(_T.c.kind == bindparam("of"), _T.c.cleared_at.is_(None), in_run(_T.c.key))
 
 
 class Alarms:
@@ -38,8 +39,7 @@ class Alarms:
         self._open: dict[str, str] = {}
         self._named = -1
         for run in slices(list(keys)):
-            query = select(_T.c.key, _T.c.text).where(_T.c.kind == kind, _T.c.cleared_at.is_(None), _T.c.key.in_(run))
-            self._open.update({row.key: row.text for row in turn.connection.execute(query)})
+            self._open.update({row.key: row.text for row in turn.connection.execute(_OPEN, {"of": kind, RUN: run})})
 
     def set(self, key: str, text: str) -> None:
         """What is wrong with `key` now; '' when nothing is."""

@@ -15,11 +15,16 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from router.control import schema
-from router.control.rows import domain_of, from_json, slices, storable, to_json
+from router.control.rows import RUN, domain_of, from_json, in_run, slices, storable, to_json
 from router.control.versions import older
 from router.model.directory import DomainEntry, Entry, Role, Standing
 
 _E, _C, _D = schema.directory_entries, schema.directory_claims, schema.directory_domains
+_ROWS = select(_E.c.number, _E.c.name, _E.c.version, _E.c.digest, _E.c.key, _E.c.addresses, _E.c.generation).where(
+    _E.c.source == bindparam("of"), in_run(_E.c.name)
+)
+_OF_KEYS = select(_E).where(in_run(_E.c.key)).order_by(_E.c.name)
+_CLAIMANTS = select(_C.c.address, _E.c.key).join(_E, _E.c.number == _C.c.entry).where(in_run(_C.c.address))
 START = ""
 """Cursor of a domain whose people have all yet to be placed anew."""
 
@@ -155,7 +160,7 @@ def of_keys(connection: Connection, keys: Iterable[str]) -> dict[str, list[Known
     """All entries of mailboxes, by key; in each the order of their DNs."""
     found: dict[str, list[Known]] = {}
     for run in slices(list(keys)):
-        for row in connection.execute(select(_E).where(_E.c.key.in_(run)).order_by(_E.c.name)):
+        for row in connection.execute(_OF_KEYS, {RUN: run}):
             found.setdefault(row.key, []).append(known(row))
     return found
 
@@ -164,8 +169,7 @@ def claimants(connection: Connection, addresses: Iterable[str]) -> dict[str, set
     """For each address the mailboxes whose entries claim it."""
     found: dict[str, set[str]] = {}
     for run in slices(list(addresses)):
-        query = select(_C.c.address, _E.c.key).join(_E, _E.c.number == _C.c.entry).where(_C.c.address.in_(run))
-        for address, key in connection.execute(query):
+        for address, key in connection.execute(_CLAIMANTS, {RUN: run}):
             found.setdefault(address, set()).add(key)
     return found
 
@@ -204,11 +208,9 @@ def known(row: Any) -> Known:
 
 
 def _rows(connection: Connection, source: str, names: Sequence[str]) -> Mapping[str, Any]:
-    columns = (_E.c.number, _E.c.name, _E.c.version, _E.c.digest, _E.c.key, _E.c.addresses, _E.c.generation)
     found: dict[str, Any] = {}
     for run in slices(names):
-        query = select(*columns).where(_E.c.source == source, _E.c.name.in_(run))
-        found.update({row.name: row for row in connection.execute(query)})
+        found.update({row.name: row for row in connection.execute(_ROWS, {"of": source, RUN: run})})
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, FromClause, Select, and_, func, select, union_all
 
 from router.control import losses, schema
-from router.control.rows import from_json, slices, to_json
+from router.control.rows import RUN, from_json, in_run, slices, to_json
 from router.model.mailbox import Found, Hold, Mailbox, Status
 
 _M, _A, _H = schema.mailboxes, schema.addresses, schema.holds
@@ -112,7 +112,8 @@ def by_key(connection: Connection, keys: Iterable[str]) -> dict[str, Mailbox]:
     found: dict[str, Mailbox] = {}
     for run in slices(list(keys)):
         source = _current(visible, run)
-        for row in connection.execute(_with_holds(source).where(source.c.key.in_(run))):
+        query = _with_holds(source).where(source.c.key.in_(run)) if visible else _BY_KEY
+        for row in connection.execute(query, {RUN: run}):
             found[row.key] = _mailbox(row)
     return found
 
@@ -174,8 +175,7 @@ def open_hold_of(connection: Connection, keys: Iterable[str]) -> dict[str, Hold]
     """The open holds of mailboxes by key."""
     found: dict[str, Hold] = {}
     for run in slices(list(keys)):
-        query: Select[Any] = select(_H.c.mailbox, *_HOLD_COLUMNS).where(_H.c.closed_at.is_(None), _H.c.mailbox.in_(run))
-        found.update({row.mailbox: _hold(row) for row in connection.execute(query)})
+        found.update({row.mailbox: _hold(row) for row in connection.execute(_OPEN_HOLDS, {RUN: run})})
     return found
 
 
@@ -282,6 +282,10 @@ def _hold(row: Any) -> Hold:
         row.quiet_at,
         row.origin,
     )
+
+
+_BY_KEY = _with_holds(_M).where(in_run(_M.c.key))
+_OPEN_HOLDS: Select[Any] = select(_H.c.mailbox, *_HOLD_COLUMNS).where(_H.c.closed_at.is_(None), in_run(_H.c.mailbox))
 
 
 def status_of(text: str) -> Status:

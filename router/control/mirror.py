@@ -31,6 +31,9 @@ from router.model.directory import Cookie, DirectoryItem, DomainEntry, Entry, Un
 QUIET_SECONDS = 10.0
 """How long the row of a directory may stand still while it is followed."""
 
+_REST = 0.4
+"""A sweep that finds many new people has minutes of work: the database is left to others for a quarter of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
@@ -73,7 +76,7 @@ class Mirror:
         self._never = frozenset(never_held)
         self._max_loss = max_loss
         self._wall = wall
-        self._slicer = Slicer(sleep)
+        self._slicer = Slicer(sleep, rest=_REST)
         self._salt = " ".join([*sources, "", *sorted(self._never)])
         self._sweep: Sweep | None = None
         self._told: tuple[str, float, str] | None = None

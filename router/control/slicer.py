@@ -1,8 +1,8 @@
 """
 Large changes in small transactions, so that readers and other writers get their turn (measured: PRC11).
 
-Guarantees: slices are sized by the time that their transactions take, and a pause as long follows each, so that half
-of the time belongs to others.
+Guarantees: slices are sized by the time that their transactions take, and a pause follows each, by default as long,
+so that half of the time belongs to others.
 """
 
 import time
@@ -27,6 +27,8 @@ class Slicer:
 
     sleep: Callable[[float], None] = time.sleep
     size: int = 100
+    rest: float = 1.0
+    """How long the pause is, as a share of the transaction."""
 
     def run(self, database: ControlDatabase, work: Callable[[Connection], Result]) -> Result:
         """Do one slice in a write transaction, repeated as a whole while the database is locked."""
@@ -41,5 +43,5 @@ class Slicer:
         taken = time.monotonic() - begun
         factor = min(2.0, max(0.5, TARGET_SECONDS / max(taken, 0.001)))
         self.size = min(LARGEST, max(SMALLEST, int(self.size * factor)))
-        self.sleep(min(taken, 0.1))
+        self.sleep(min(taken * self.rest, 0.1))
         return done
