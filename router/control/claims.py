@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from router.control import entries, mailboxes, schema
+from router.control import entries, following, mailboxes, schema
 from router.control.directory_alarms import DISPUTE, Alarms
 from router.control.rows import RUN, domain_of, in_run, slices
 from router.control.turn import Turn
@@ -78,6 +78,15 @@ def settle(turn: Turn, addresses: Iterable[str]) -> set[str]:
     _alarm(turn, {one: should[one] for one in wanted})
     turn.tell_addresses(moved)
     return {one.mailbox for address in moved for one in (present.get(address), should[address]) if one is not None}
+
+
+def settle_claimed(connection: Connection, addresses: Collection[str], now: float) -> None:
+    """After an import or a command has moved addresses: those that directories claim, too, are settled."""
+    claimed = entries.claimants(connection, addresses) if addresses and following.any_directory(connection) else {}
+    if claimed:
+        turn = Turn(connection, now)
+        settle(turn, claimed)
+        turn.finish()
 
 
 def by_command(hold: Hold | None) -> bool:

@@ -32,6 +32,11 @@ def enrolled(connection: Connection, sources: Sequence[str]) -> bool:
     return all(known.get(name) == rank for rank, name in enumerate(sources))
 
 
+def any_directory(connection: Connection) -> bool:
+    """Whether the site has any directory besides the database."""
+    return connection.execute(select(_T.c.name).where(_T.c.name != schema.DATABASE).limit(1)).first() is not None
+
+
 def states(connection: Connection) -> tuple[DirectoryState, ...]:
     """All directories, the database excepted, in the order of the configuration."""
     query = select(_T).where(_T.c.name != schema.DATABASE).order_by(_T.c.rank, _T.c.name)

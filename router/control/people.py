@@ -68,6 +68,10 @@ class Crew:
         same = (_E.c.source == schema.DATABASE) & (_E.c.name == entries.folded(key))
         self._turn.connection.execute(delete(_E).where(same))
 
+    def released(self) -> list[str]:
+        """Mailboxes whose hold ends in this turn."""
+        return [mailbox.key for mailbox, _ in self._ending]
+
     def write(self) -> None:
         """Write the rows, then the holds that rest on them."""
         connection = self._turn.connection

@@ -65,8 +65,9 @@ def place(turn: Turn, keys: Iterable[str], addresses: Iterable[str] = (), never:
             _place_one(crew, facts, mailbox, mine, never)
             drifting[key] = ""
     crew.write()
-    gone = claims.of_mailboxes(turn, crew.gone)
-    touched = claims.settle(turn, moving.union(*gone.values()))
+    # What a directory took from them while they were on hold, or gave, counts from now on.
+    free = claims.of_mailboxes(turn, [*crew.gone, *crew.released()])
+    touched = claims.settle(turn, moving.union(*free.values()))
     _reopen(turn, touched)
     people.bury(turn, crew.gone)
     _alarm(turn, wanted, crew, drifting)
