@@ -30,6 +30,8 @@ class Stage(StrEnum):
     HELD = "held"
     RELEASING = "releasing"
     """The release is about to be written; whether it was is not known."""
+    UNHELD = "unheld"
+    """The same for a hold that the directory was never told of: its status is not ours to change."""
 
 
 @dataclass(frozen=True, slots=True)
