@@ -36,6 +36,7 @@ class Known:
     number: int
     source: str
     entry: Entry
+    digest: str = ""
     seen_at: float = 0.0
     """Wall-clock seconds of the last time that it was new or changed."""
 
@@ -204,7 +205,7 @@ def known(row: Any) -> Known:
         problem=row.problem,
         doubt=row.doubt,
     )
-    return Known(row.number, row.source, entry, row.seen_at)
+    return Known(row.number, row.source, entry, row.digest, row.seen_at)
 
 
 def _rows(connection: Connection, source: str, names: Sequence[str]) -> Mapping[str, Any]:

@@ -99,7 +99,7 @@ def _still_standing(connection: Connection, mine: Mapping[str, list[Known]]) -> 
         left = what
         for one in mine[key]:
             if one.source == what.source:
-                left = left.after(one.entry)
+                left = left.after(one.entry, one.digest)
         if left != what:
             written.stand(connection, left)
         if left.home or left.standing:

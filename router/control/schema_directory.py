@@ -108,5 +108,6 @@ stands = Table(
     word("standing"),
     word("version"),
     number("by_value"),
+    word("base"),
     time("at"),
 )

@@ -69,14 +69,22 @@ class Stand:
     version: str = ""
     by_value: bool = False
     """The home is not written by us: it stands until the directory shows it, whatever version that is."""
+    base: str = ""
+    """Digest of the entry as the mirror had it when this was written."""
     at: float = 0.0
 
-    def after(self, entry: Entry) -> "Stand":
+    def after(self, entry: Entry, digest: str) -> "Stand":
         """What of it still stands once the entry was read as it is here."""
-        caught_up = reached(entry.version, self.version)
-        home_seen = entry.home == self.home if self.by_value or caught_up is None else caught_up
-        standing_seen = entry.standing == self.standing if caught_up is None else caught_up
-        return replace(self, home="" if home_seen else self.home, standing="" if standing_seen else self.standing)
+        seen = reached(entry.version, self.version)
+        if seen is None:
+            # What it showed before is no proof, though it may be the same: it must have changed, and show all of it.
+            seen = digest != self.base and self._shown(entry)
+        home_seen = entry.home == self.home if self.by_value else seen
+        return replace(self, home="" if home_seen else self.home, standing="" if seen else self.standing)
+
+    def _shown(self, entry: Entry) -> bool:
+        home = self.by_value or not self.home or entry.home == self.home
+        return home and (not self.standing or entry.standing == self.standing)
 
 
 def of_hold(connection: Connection, number: int) -> Write | None:
@@ -148,7 +156,7 @@ def _write(row: Any) -> Write:
 
 
 def _stand(row: Any) -> Stand:
-    return Stand(row.mailbox, row.source, row.home, row.standing, row.version, bool(row.by_value), row.at)
+    return Stand(row.mailbox, row.source, row.home, row.standing, row.version, bool(row.by_value), row.base, row.at)
 
 
 def own_standing(entry: Entry, what: Stand | None) -> Standing:

@@ -123,8 +123,9 @@ class Writer:
         if dn not in self.people.people:
             raise NotFound(f"there is no entry {dn}")
         one = self.people.people[dn]
+        found = Standpoint(dn, one.version, one.status, one.host)
         self.step("after read")
-        return Standpoint(dn, one.version, one.status, one.host)
+        return found
 
     def write(self, before: Standpoint, wanted: Wanted) -> Standpoint:
         self._reach("write")

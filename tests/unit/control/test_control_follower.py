@@ -339,7 +339,7 @@ async def test_the_state_of_directories_is_told_when_it_moves(
 ) -> None:
     """Without an epoch, and without an acknowledgement: nothing of a route has changed."""
     mirror = Mirror(database, "ldap", ("database", "ldap"), wall=lambda: 5000.0)
-    one = worker()
+    one: Any = worker()
     snapshot = await one.join()
     assert [(state.source, state.followed_at) for state in snapshot.directories] == [("ldap", None)]
     await asyncio.to_thread(mirror.followed, Cookie("a", "1"))
@@ -351,5 +351,6 @@ async def test_the_state_of_directories_is_told_when_it_moves(
     await until(lambda: len(one.seen) > 1)
     assert one.seen[-1].directories is None
     await asyncio.to_thread(mirror.fault, "no answer")
-    await until(lambda: one.seen[-1].directories)
-    assert [state.fault for state in one.seen[-1].directories or ()] == ["no answer"]
+    await until(lambda: one.seen[-1].directories is not None)
+    last: Any = one.seen[-1]
+    assert [found.fault for found in last.directories] == ["no answer"]

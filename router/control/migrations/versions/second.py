@@ -152,6 +152,7 @@ def _written() -> None:
         _word("standing"),
         _word("version"),
         _number("by_value"),
+        _word("base"),
         sa.Column("at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("mailbox", name=op.f("pk_directory_stands")),
     )
