@@ -57,8 +57,7 @@ def _status(before: Standpoint, write: Write | None, terms: Terms) -> tuple[str 
     if write is None or write.state is Stage.UNHELD or not terms.writes_status:
         return KEEP, Standing.HOLD.value if held else "", ""
     if held:
-        if same(write.status_before, terms.hold_value):
-            return KEEP, Standing.HOLD.value, ""  # somebody else's, from before ours
+        # Where that is a hold, too, it is somebody else's from before ours, and stays.
         return write.status_before, write.standing_before, ""
     if write.state is Stage.HOLDING:
         return KEEP, "", ""  # it was never written

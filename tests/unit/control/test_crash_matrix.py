@@ -192,6 +192,41 @@ def test_an_abort_after_a_release_that_was_killed_takes_the_home_back(sites: Cal
         assert site.nothing_left()
 
 
+def dead_after_modify(site: Site, to: str) -> None:
+    def step(name: str) -> None:
+        if name == "after write":
+            raise Killed
+
+    site.writer.step = step
+    with pytest.raises(Killed):
+        release(site.operations, to)
+    assert site.mailbox.hold is not None
+    restarted(site)
+
+
+def test_an_abort_after_two_releases_that_were_killed(sites: Callable[[], Site]) -> None:
+    site = sites()
+    hold(site.operations)
+    dead_after_modify(site, "zimbra")
+    dead_after_modify(site, "sunray")
+    assert site.raw == (None, "sunray.example.edu")
+    release(site.operations, None)
+    assert (site.mailbox.home, site.raw) == ("cliff", (None, "cliff.example.edu"))
+
+
+def test_a_hold_that_others_set_after_a_killed_release_of_an_unwritten_one_stays(sites: Callable[[], Site]) -> None:
+    site = sites()
+    site.writer.down = True
+    hold(site.operations)
+    site.writer.down = False
+    dead_after_modify(site, "zimbra")
+    site.people.modify(site.ann, status="hold")
+    release(site.operations)
+    assert site.raw == ("hold", "zimbra1.example.edu")
+    assert site.mailbox.hold is not None
+    assert site.mailbox.hold.origin == "directory"
+
+
 @pytest.mark.slow
 def test_a_hold_again_after_a_release_that_was_killed(sites: Callable[[], Site]) -> None:
     at = 0

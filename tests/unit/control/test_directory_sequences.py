@@ -5,8 +5,10 @@ The replica that the mirror reads lags behind the master by any number of change
 """
 
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -136,7 +138,7 @@ class Truths(RuleBasedStateMachine):
         if raw.status == "hold":
             assert after.hold is not None or self.people.domains.get("example.edu") is not None
 
-    def _dying(self, at: int, command: object) -> list[object] | None:
+    def _dying(self, at: int, command: Callable[[Operations], list[Any]]) -> list[Any] | None:
         """Run a command that dies at step `at`; 0: it does not."""
         steps = 0
 
@@ -158,7 +160,7 @@ class Truths(RuleBasedStateMachine):
 
         self.database.run_write = dying  # type: ignore[method-assign, assignment]
         try:
-            return command(operations)  # type: ignore[operator, no-any-return]
+            return command(operations)
         except (Killed, LookupFailed):
             return None
         finally:

@@ -386,6 +386,30 @@ def test_two_entries_of_one_mailbox_are_a_problem(empty: ControlDatabase, people
     assert get(empty, ANN).home == "cliff"
 
 
+def test_a_hold_is_not_ended_by_a_second_entry_that_says_otherwise(empty: ControlDatabase, people: People) -> None:
+    ann = people.add("ann", status="hold")
+    one = mirror(empty)
+    one.apply(people.items())
+    one.apply([replace(people.entry(ann), dn="uid=aaa", standing=Standing.ACTIVE)])
+    assert get(empty, ANN).hold is not None
+
+
+def test_an_entry_with_another_canonical_address_takes_its_addresses_along(
+    empty: ControlDatabase, people: People
+) -> None:
+    ann = people.add("ann", "cliff.example.edu", "x@example.edu")
+    twin = replace(people.entry(ann), dn="uid=twin", addresses=(ANN,))
+    one = mirror(empty)
+    one.apply([*people.items(), twin])
+    people.modify(ann, key="anna@example.edu", addresses=("anna@example.edu", "x@example.edu"))
+    one.apply(people.items())
+    found = find(empty, "x@example.edu", "anna@example.edu", ANN)
+    assert {key: one.key for key, one in found.mailboxes.items()} == {
+        "x@example.edu": "anna@example.edu", "anna@example.edu": "anna@example.edu", ANN: ANN,
+    }  # fmt: skip
+    assert found.disputed == {}
+
+
 def test_servers_that_spell_a_dn_differently_do_not_make_two_entries(empty: ControlDatabase, people: People) -> None:
     ann = people.add("ann")
     one = mirror(empty)

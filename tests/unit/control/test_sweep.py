@@ -91,6 +91,31 @@ def test_who_was_read_since_the_sweep_began_is_not_gone(empty: ControlDatabase) 
     assert len(find(empty, "user000@example.edu", "new@example.edu").mailboxes) == 2
 
 
+def test_many_who_were_read_since_are_no_loss(empty: ControlDatabase) -> None:
+    people = crowd(20)
+    one, worker = mirror(empty), mirror(empty)
+    one.apply(people.items())
+    one.begin_sweep()
+    one.swept(without(people, 10))
+    late = list(people.people)[:10]
+    for dn in late:
+        people.modify(dn)
+    worker.apply(people.items(late))
+    assert (one.end_sweep().losses, find(empty, "x@example.edu").doubtful) == ((), {})
+
+
+def test_who_is_read_while_the_missing_are_removed_stays(empty: ControlDatabase) -> None:
+    people = crowd(1)
+    one, worker = mirror(empty), mirror(empty)
+    one.apply(people.items())
+    one.begin_sweep()
+    people.modify(next(iter(people.people)))
+    worker.apply(people.items())
+    taken = empty.run_write(partial(one._remove, numbers=[1], generation=1))
+    assert taken.changed == 0
+    assert find(empty, "user000@example.edu").mailboxes
+
+
 def test_promise_5_a_half_emptied_directory_is_a_fault(empty: ControlDatabase) -> None:
     people = crowd(40)
     people.add("eve@other.edu")

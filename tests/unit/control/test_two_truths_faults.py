@@ -178,6 +178,22 @@ def test_a_release_while_the_hold_was_being_written_leaves_no_hold_behind(site: 
     assert site.mailbox.hold is None
 
 
+def test_a_hold_that_overtakes_the_end_of_a_release_leaves_nothing_behind(site: Site) -> None:
+    site.hold()
+    other = Operations(site.database, STORES, writers={"ldap": Writer(site.people)})
+
+    def meddle(name: str) -> None:
+        if name == "after write":
+            site.writer.step = lambda _: None
+            other.hold([ANN], ACT, timeout=0)
+
+    site.writer.step = meddle
+    assert site.release("zimbra").released
+    assert site.raw == (None, "zimbra1.example.edu")
+    site.poll()
+    assert site.mailbox.hold is None
+
+
 def test_a_release_overtaken_by_the_writing_of_the_hold(site: Site) -> None:
     site.writer.down = True
     site.hold()
@@ -235,6 +251,18 @@ def test_versions_that_prove_nothing_wait_for_the_value(empty: ControlDatabase, 
     for replica in (held, behind, held):
         site.poll(replica)
         assert (site.mailbox.home, site.mailbox.hold) == ("zimbra", None)
+    site.poll()
+    assert site.nothing_left()
+
+
+def test_an_abort_with_such_versions_is_not_taken_back_by_a_late_reading_of_the_hold(empty: ControlDatabase) -> None:
+    """What the mirror showed before the hold looks as if the release had been read already."""
+    site = Site(empty, People(version_of="{:d}".format))
+    site.hold()
+    held = site.people.copy()
+    site.release()
+    site.poll(held)
+    assert site.mailbox.hold is None
     site.poll()
     assert site.nothing_left()
 
