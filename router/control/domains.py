@@ -7,7 +7,7 @@ is no longer in the directory stays on hold: an entry that is missing is no orde
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -30,10 +30,19 @@ class Pending:
     cursor: str
 
 
+def by_name(items: Iterable[DomainEntry]) -> list[DomainEntry]:
+    """One for each name of each domain: what is said of it holds for people under all of them."""
+    found = {}
+    for item in items:
+        for name in (item.domain, *item.also):
+            found[name] = replace(item, domain=name)
+    return list(found.values())
+
+
 def take_in(connection: Connection, items: Iterable[DomainEntry], reading: Reading) -> list[str]:
     """Store what is said of domains; the names of those of which something new was said."""
     news = []
-    for item in {item.domain: item for item in items}.values():
+    for item in by_name(items):
         row = connection.execute(select(_D).where(*_same(reading.source, item.domain))).first()
         if row is not None and (not _is_news(item, row, reading)):
             _seen(connection, reading, item.domain)
@@ -63,6 +72,12 @@ def _is_news(item: DomainEntry, row: Any, reading: Reading) -> bool:
 
 def _seen(connection: Connection, reading: Reading, domain: str) -> None:
     connection.execute(update(_D).where(*_same(reading.source, domain)).values(generation=reading.generation))
+
+
+def still_there(connection: Connection, source: str, generation: int, dns: Sequence[str]) -> None:
+    """Entries of these names were read and made no sense: what was known of their domains stays."""
+    same = (_D.c.source == source) & _D.c.dn.in_([storable(dn) for dn in dns])
+    connection.execute(update(_D).where(same).values(generation=generation))
 
 
 def end_sweep(connection: Connection, source: str, generation: int) -> list[str]:

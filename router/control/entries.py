@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from router.control import schema
 from router.control.rows import RUN, domain_of, from_json, in_run, slices, storable, to_json
 from router.control.versions import older
-from router.model.directory import DomainEntry, Entry, Role, Standing
+from router.model.directory import DomainEntry, Entry, Role, Standing, Unplaced
 
 _E, _C, _D = schema.directory_entries, schema.directory_claims, schema.directory_domains
 _ROWS = select(_E.c.number, _E.c.name, _E.c.version, _E.c.digest, _E.c.key, _E.c.addresses, _E.c.generation).where(
@@ -136,6 +136,23 @@ def _claim(connection: Connection, numbered: Sequence[tuple[int, Entry, Any]], t
         connection.execute(delete(_C).where(_C.c.address == bindparam("one"), _C.c.entry == bindparam("number")), lost)
     if gained:
         connection.execute(insert(_C), gained)
+
+
+def spoil(connection: Connection, items: Sequence[Unplaced], reading: Reading, now: float) -> Taken:
+    """
+    Entries that make no sense any more. What is known of them stays, with a problem: their people are not unknown.
+
+    The next sensible reading of such an entry is news, whatever its version.
+    """
+    said = {folded(item.dn): storable(item.problem) for item in items}
+    rows = _rows(connection, reading.source, list(said))
+    taken = Taken(seen=[row.number for row in rows.values()])
+    values = {"version": "", "digest": "", "generation": reading.generation, "seen_at": now}
+    spoilt = [{"which": row.number, "problem": said[name], **values} for name, row in rows.items()]
+    if spoilt:
+        connection.execute(update(_E).where(_E.c.number == bindparam("which")), spoilt)
+        taken.keys.update(row.key for row in rows.values())
+    return taken
 
 
 def remove(connection: Connection, source: str, numbers: Sequence[int], before: int) -> Taken:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from router.control import alarms, domains, entries, following
 from router.control.database import ControlDatabase
-from router.control.directory_alarms import DOUBT, DOWN, Alarms
+from router.control.directory_alarms import DOUBT, DOWN, PROBLEM, Alarms
 from router.control.entries import Reading, Taken
 from router.control.placement import place
 from router.control.rows import slices
@@ -85,20 +85,24 @@ class Mirror:
 
     # --- what was read ----------------------------------------------------------------------------------------
 
-    def apply(self, items: Sequence[DirectoryItem], *, anew: bool = False) -> Mirrored:
+    def apply(self, items: Sequence[DirectoryItem | Unplaced], *, anew: bool = False) -> Mirrored:
         """
-        Take in what a poll or a lookup brought. `anew` also places what is known already (after a miss: the lookup
-        found somebody whom the mailboxes lack).
+        Take in what a poll or a lookup brought. `anew` is for a lookup after a miss: it also places what is known
+        already, and leaves a domain's other people to whoever follows the directory.
         """
-        spoken = [item for item in items if isinstance(item, DomainEntry)]
-        people = [item for item in items if isinstance(item, Entry)]
-        done = self._apply_domains(spoken)
-        for run in slices(people, LARGEST):
-            done = done.plus(self._apply_people(run, anew=anew))
-        return done
+        done = self._apply_domains(domains.by_name(item for item in items if isinstance(item, DomainEntry)))
+        for people in slices([item for item in items if isinstance(item, Entry)], LARGEST):
+            done = done.plus(self._apply_people(people, anew=anew))
+        for senseless in slices([item for item in items if isinstance(item, Unplaced)], LARGEST):
+            done = done.plus(self._database.run_write(partial(self._spoil, items=senseless)))
+        return done if anew else done.plus(self.catch_up())
 
     def catch_up(self) -> Mirrored:
-        """Place the people of domains whose standing or home has changed; cheap when there are none."""
+        """
+        Place the people of domains whose standing or home has changed; cheap when there are none.
+
+        `apply` and `followed` do it by themselves: a crash in the middle is made good by the next poll.
+        """
         done = Mirrored()
         while self._database.run_read(partial(domains.pending, source=self.source)) is not None:
             done = done.plus(self._slicer.run(self._database, self._next_of_domain))
@@ -112,16 +116,9 @@ class Mirror:
 
     def swept(self, items: Iterable[DirectoryItem | Unplaced]) -> Mirrored:
         """One page of the sweep. Raises `RuntimeError` when none has begun."""
-        sweep = self._sweeping()
         page = list(items)
-        placed = [item for item in page if not isinstance(item, Unplaced)]
-        lost = [item for item in page if isinstance(item, Unplaced)]
-        sweep.count += len(page)
-        done = self.apply(placed)
-        if lost:
-            sweep.unplaced += len(lost)
-            self._database.run_write(partial(sweep.complain, lost=lost, now=self._wall()))
-        return done
+        self._sweeping().count += len(page)
+        return self.apply(page)
 
     def end_sweep(self) -> Swept:
         """The directory was read to its end: remove what is not there any more, or raise the alarm."""
@@ -142,6 +139,7 @@ class Mirror:
 
     def followed(self, cookie: Cookie) -> None:
         """It was read up to here, just now. Written when it moved, and often enough to show that it is alive."""
+        self.catch_up()
         now, text = self._wall(), following.as_text(cookie)
         if self._told is not None:
             told, at, fault = self._told
@@ -206,6 +204,21 @@ class Mirror:
         turn = Turn(connection, now)
         place(turn, taken.keys, taken.addresses, self._never)
         return Mirrored(taken.created, taken.changed, taken.unchanged, turn.finish())
+
+    def _spoil(self, connection: Connection, items: Sequence[Unplaced]) -> Mirrored:
+        now, reading = self._wall(), self._reading(connection)
+        taken = entries.spoil(connection, items, reading, now)
+        domains.still_there(connection, self.source, reading.generation, [item.dn for item in items])
+        turn = Turn(connection, now)
+        place(turn, taken.keys, (), self._never)
+        keys = {f"{self.source}: {item.dn}": item for item in items}
+        box = Alarms(turn, PROBLEM, keys)
+        for key, item in keys.items():
+            box.set(key, f"{item.dn}: {item.problem}")
+        if self._sweep is not None:
+            self._sweep.saw(taken.seen)
+            self._sweep.complaints.update(keys)
+        return Mirrored(changed=len(taken.keys), epoch=turn.finish())
 
     def _remove(self, connection: Connection, numbers: Sequence[int], generation: int) -> Taken:
         taken = entries.remove(connection, self.source, numbers, generation)

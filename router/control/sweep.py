@@ -21,7 +21,6 @@ from router.control.entries import Taken
 from router.control.losses import Loss
 from router.control.slicer import Slicer
 from router.control.turn import Turn
-from router.model.directory import Unplaced
 
 HANDFUL = 5
 """As many entries of a domain may always disappear at once."""
@@ -58,8 +57,8 @@ class Sweep:
         self.generation = generation
         self.count = 0
         """Items read so far."""
-        self.unplaced = 0
-        self._complaints: set[str] = set()
+        self.complaints: set[str] = set()
+        """Keys of the alarms about entries that made no sense."""
         self._last = last
         self._seen = bytearray(last // 8 + 1)
 
@@ -75,14 +74,6 @@ class Sweep:
         for number in numbers:
             if number <= self._last:
                 self._seen[number >> 3] |= 1 << (number & 7)
-
-    def complain(self, connection: Connection, lost: Sequence[Unplaced], now: float) -> None:
-        """Raise alarms for entries that make no sense."""
-        keys = {f"{self.source}: {one.dn}": one for one in lost}
-        self._complaints.update(keys)
-        box = Alarms(Turn(connection, now), PROBLEM, keys)
-        for key, one in keys.items():
-            box.set(key, f"{one.dn}: {one.problem}")
 
     def end(self, database: ControlDatabase, slicer: Slicer, max_loss: float, remove: Remove, now: float) -> Swept:
         """The directory was read to its end."""
@@ -100,12 +91,12 @@ class Sweep:
         for domain in accepted.keys() - {loss.domain for loss in lost}:
             database.run_write(partial(losses.end, source=self.source, domain=domain, now=now))
         kept = database.run_write(partial(self._close, now=now))
-        return Swept(self.count - self.unplaced, removed, tuple(lost), tuple(kept))
+        return Swept(self.count, removed, tuple(lost), tuple(kept))
 
     def _is_loss(self, loss: Loss, max_loss: float, accepted: int) -> bool:
         if not loss.missing or loss.missing <= accepted + (HANDFUL if accepted else 0):
             return False
-        if not self.count - self.unplaced:
+        if not self.count:
             return True  # nobody at all: an empty directory
         return loss.missing > max(HANDFUL, max_loss * loss.known)
 
@@ -130,12 +121,12 @@ class Sweep:
 
     def _close(self, connection: Connection, now: float) -> list[str]:
         # A domain whose entry went together with everybody else says nothing either.
-        kept = domains.end_sweep(connection, self.source, self.generation) if self.count - self.unplaced else []
+        kept = domains.end_sweep(connection, self.source, self.generation) if self.count else []
         turn = Turn(connection, now)
         box = Alarms(turn, DOUBT, kept)
         for domain in kept:
             box.set(domain, f"{domain} is not in {self.source} any more; what it said, a hold, stays")
-        for key in open_keys(connection, PROBLEM, f"{self.source}: ") - self._complaints:
+        for key in open_keys(connection, PROBLEM, f"{self.source}: ") - self.complaints:
             alarms.clear_alarm(connection, PROBLEM, key, now)
         directory_alarms.tidy(turn)
         people = entries.count(connection, self.source)

@@ -9,6 +9,7 @@ timestamp (modifyTimestamp) has steps of a second: equal ones prove nothing. A `
 import re
 
 _CSN = re.compile(r"\d{14}\.\d{6}Z#[0-9a-fA-F]{6}#[0-9a-fA-F]{3}#[0-9a-fA-F]{6}")
+_SECONDS = 14
 _TIMESTAMP = re.compile(r"\d{14}(?:\.\d+)?Z")
 
 
@@ -16,9 +17,11 @@ def reached(seen: str, written: str) -> bool | None:
     """Whether an entry seen in version `seen` contains what was written as `written`; None: it cannot be told."""
     if _CSN.fullmatch(seen) and _CSN.fullmatch(written):
         return seen.lower() >= written.lower()
-    if _TIMESTAMP.fullmatch(seen) and _TIMESTAMP.fullmatch(written):
-        return None if seen == written else seen > written
-    return None
+    if not (_TIMESTAMP.fullmatch(seen) and _TIMESTAMP.fullmatch(written)):
+        return None
+    if seen[:_SECONDS] != written[:_SECONDS]:
+        return seen > written
+    return None if seen == written or len(seen) != len(written) else seen > written
 
 
 def older(one: str, other: str) -> bool:

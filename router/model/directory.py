@@ -89,7 +89,12 @@ class DomainEntry:
     """Where people of the domain without a host of their own live (`mailRoutingSmartHost`), or ''."""
     shown: tuple[tuple[str, str], ...] = ()
     problem: str = ""
+    """Why `home` cannot be used: it concerns people without a host of their own, and nobody else."""
     doubt: str = ""
+    also: tuple[str, ...] = ()
+    """Further names of the same domain, folded, sorted."""
+    catch_all: str = ""
+    """Where the directory's own mail system sends addresses of the domain that nobody has, printable; '' nowhere."""
 
 
 DirectoryItem = Entry | DomainEntry
@@ -115,6 +120,8 @@ class Polled:
     cookie: Cookie
     resweep: bool = False
     """The server is another one, or has lost what it knew: only a sweep tells what is gone."""
+    unplaced: "tuple[Unplaced, ...]" = ()
+    """Changed entries that make no sense (any more)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +163,16 @@ class Unplaced:
     problem: str
 
 
+def is_catch_all(key: str) -> bool:
+    """Whether an address key is `@domain`. A quoted local part may begin with `@` too, so there must be no other."""
+    return key.rfind("@") == 0
+
+
+def effective(domain: Standing, own: Standing) -> Standing:
+    """The first one that is not active wins, the domain's coming first (semantics 1)."""
+    return own if domain is Standing.ACTIVE else domain
+
+
 @dataclass(frozen=True, slots=True)
 class DirectoryState:
     """
@@ -171,8 +188,3 @@ class DirectoryState:
     fault: str = ""
     """Why it cannot be read now, '' when it can."""
     cookie: str = ""
-
-
-def effective(domain: Standing, own: Standing) -> Standing:
-    """The first one that is not active wins, the domain's coming first (semantics 1)."""
-    return own if domain is Standing.ACTIVE else domain

@@ -111,7 +111,9 @@ CSN = "20240101000000.000001Z#000000#001#000000"
         ("20240101000001Z", "20240101000000Z", True),
         ("20240101000000Z", "20240101000000Z", None),  # steps of a second: it may be the state from before
         ("20240101000000Z", "20240101000001Z", False),
-        ("12345", "12344", None),  # a uSNChanged counts on one server only
+        ("20240101000000.5Z", "20240101000000Z", None),
+        ("20240101000000.5Z", "20240101000000.4Z", True),
+        ("00000000000000012345", "00000000000000012344", None),  # a uSNChanged counts on one server only
         ("", CSN, None),
         (CSN, "", None),
         ("20240101000000Z", CSN, None),

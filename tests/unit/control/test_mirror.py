@@ -15,7 +15,7 @@ from router.control.members import Member
 from router.control.mirror import Mirror
 from router.errors import Conflict
 from router.model.change import Blocking, ChangeKind, Ended
-from router.model.directory import Role, Standing
+from router.model.directory import Cookie, Role, Standing
 from router.model.mailbox import Found, Mailbox, Status
 
 ANN, BOB = "ann@example.edu", "bob@example.edu"
@@ -269,6 +269,20 @@ def test_a_domain_on_hold_holds_everybody_and_gives_them_back_their_own_status(
     ]  # fmt: skip
 
 
+def test_what_is_said_of_a_domain_holds_under_all_its_names(empty: ControlDatabase, people: People) -> None:
+    people.add("ann")
+    people.add("eve@alias.edu")
+    one = mirror(empty)
+    one.apply(people.items())
+    people.domain("example.edu", Standing.HOLD)
+    people.domains["example.edu"] = replace(people.domains["example.edu"], also=("alias.edu",))
+    one.apply(people.items())
+    assert get(empty, "eve@alias.edu").hold is not None
+    people.domains["example.edu"] = replace(people.domains["example.edu"], standing=Standing.ACTIVE)
+    one.apply(people.items())
+    assert get(empty, "eve@alias.edu").hold is None
+
+
 @pytest.mark.parametrize(
     ("domain", "own", "expected"),
     [
@@ -294,15 +308,16 @@ def test_a_crash_in_the_middle_of_a_domain_is_made_good(empty: ControlDatabase, 
         people.add(f"user{number:02d}")
     mirror(empty).apply(people.items())
     people.domain("example.edu", Standing.HOLD)
+    people.people, everybody = {}, people.people
     stopped = mirror(empty)
-    stopped.apply(people.items())
+    stopped.apply(people.items(), anew=True)
     stopped._slicer.size = 20
     empty.run_write(stopped._next_of_domain)  # killed after the first slice
     held = empty.run_read(mailboxes.all_open_holds)
     assert 0 < len(held) < 60
+    people.people = everybody
     after = mirror(empty)
-    assert after.apply(people.items()).changed == 0
-    after.catch_up()
+    after.followed(Cookie("a", "1"))
     assert len(empty.run_read(mailboxes.all_open_holds)) == 60
     assert after.catch_up().changed == 0
 

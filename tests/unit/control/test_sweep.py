@@ -141,14 +141,30 @@ def test_an_emptied_directory_is_a_fault_also_for_a_handful(empty: ControlDataba
     assert list(find(empty, "x@example.edu").doubtful) == ["x@example.edu"]
 
 
-def test_a_directory_of_senseless_entries_is_as_empty(empty: ControlDatabase) -> None:
+@pytest.mark.parametrize("sweeping", [True, False])
+def test_entries_that_make_no_sense_any_more_are_known_and_not_delivered(
+    empty: ControlDatabase, sweeping: bool
+) -> None:
     people = crowd(3)
+    people.domain("example.edu", Standing.HOLD)
+    people.add("eve@other.edu")
     one = mirror(empty)
     one.apply(people.items())
-    one.begin_sweep()
-    one.swept([Unplaced(dn, "no address") for dn in people.people])
-    assert one.end_sweep().losses
-    assert len(find(empty, "user000@example.edu").mailboxes) == 1
+    spoilt = [Unplaced(dn, "has no usable address") for dn in (*people.people, "o=example.edu")]
+    if sweeping:
+        one.begin_sweep()
+        one.swept(spoilt)
+        assert one.end_sweep() == Swept(5, 0)
+    else:
+        one.apply(spoilt)
+    found = find(empty, "user000@example.edu", "eve@other.edu")
+    assert found.mailboxes["user000@example.edu"].hold is not None
+    assert "no usable address" in found.disputed["eve@other.edu"]
+    assert len(alarmed(empty, "directory-problem")) == 9
+    sweep(one, people.items())
+    found = find(empty, "user000@example.edu", "eve@other.edu")
+    assert found.disputed == {}
+    assert alarmed(empty, "directory-problem") == {}
 
 
 def test_the_people_are_back(empty: ControlDatabase) -> None:
