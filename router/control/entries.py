@@ -155,6 +155,24 @@ def spoil(connection: Connection, items: Sequence[Unplaced], reading: Reading, n
     return taken
 
 
+def outdated(connection: Connection, source: str, answer: Sequence[Entry]) -> list[int]:
+    """
+    Numbers of entries that an answer to a lookup proves to be gone: it has the same mailbox under another DN, with
+    all their addresses and in no older state. That is what a renamed entry looks like until the next sweep.
+    """
+    there = {folded(one.dn) for one in answer}
+    found = of_keys(connection, {one.key for one in answer})
+    return [
+        old.number
+        for new in answer
+        for old in found.get(new.key, [])
+        if old.source == source
+        and folded(old.entry.dn) not in there
+        and set(old.entry.addresses) <= set(new.addresses)
+        and not older(new.version, old.entry.version)
+    ]
+
+
 def remove(connection: Connection, source: str, numbers: Sequence[int], before: int) -> Taken:
     """Forget entries, unless they were read again since generation `before` began."""
     taken = Taken()

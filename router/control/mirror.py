@@ -79,6 +79,7 @@ class Mirror:
         self._slicer = Slicer(sleep, rest=_REST)
         self._salt = " ".join([*sources, "", *sorted(self._never)])
         self._sweep: Sweep | None = None
+        self._contested: set[str] = set()
         self._told: tuple[str, float, str] | None = None
         if not database.run_read(partial(following.enrolled, sources=sources)):
             database.run_write(partial(following.enrol, sources=sources))
@@ -107,6 +108,27 @@ class Mirror:
         while self._database.run_read(partial(domains.pending, source=self.source)) is not None:
             done = done.plus(self._slicer.run(self._database, self._next_of_domain))
         return done
+
+    def take_contested(self) -> list[str]:
+        """
+        Mailboxes that several entries of this directory were found to be since the last call. Look them up and give
+        the answer to `confirm`: an entry that was renamed is two until then, and its mail waits.
+        """
+        taken = sorted(self._contested)
+        self._contested.clear()
+        return taken
+
+    def confirm(self, items: Sequence[DirectoryItem]) -> Mirrored:
+        """The complete answer to a lookup: entries that it proves to be renamed or replaced are forgotten."""
+        done = self.apply(items, anew=True)
+        people = [item for item in items if isinstance(item, Entry)]
+
+        def work(connection: Connection) -> Mirrored:
+            numbers = entries.outdated(connection, self.source, people)
+            reading = self._reading(connection)
+            return Mirrored(changed=self._remove(connection, numbers, reading.generation + 1).changed)
+
+        return done.plus(self._database.run_write(work))
 
     # --- a sweep ----------------------------------------------------------------------------------------------
 
@@ -202,7 +224,7 @@ class Mirror:
             taken.keys.update(item.key for item in items)
             taken.addresses.update(address for item in items for address in item.addresses)
         turn = Turn(connection, now)
-        place(turn, taken.keys, taken.addresses, self._never)
+        self._contested |= place(turn, taken.keys, taken.addresses, self._never)
         return Mirrored(taken.created, taken.changed, taken.unchanged, turn.finish())
 
     def _spoil(self, connection: Connection, items: Sequence[Unplaced]) -> Mirrored:

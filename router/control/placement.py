@@ -41,11 +41,12 @@ def ranks(connection: Connection) -> dict[str, int]:
     return {row.name: row.rank for row in connection.execute(select(table.name, table.rank))}
 
 
-def place(turn: Turn, keys: Iterable[str], addresses: Iterable[str] = (), never: Collection[str] = ()) -> None:
+def place(turn: Turn, keys: Iterable[str], addresses: Iterable[str] = (), never: Collection[str] = ()) -> set[str]:
     """
     Bring these mailboxes and addresses up to date with the mirror. `never` are mailboxes that are never held.
 
-    What changed is told to the turn; the caller finishes it.
+    What changed is told to the turn; the caller finishes it. Returns the mailboxes that several entries of one
+    directory are: duplicates, or one that was renamed.
     """
     wanted, moving = set(keys), set(addresses)
     staging.settle(turn.connection, wanted, moving)
@@ -71,6 +72,7 @@ def place(turn: Turn, keys: Iterable[str], addresses: Iterable[str] = (), never:
     _reopen(turn, touched)
     people.bury(turn, crew.gone)
     _alarm(turn, wanted, crew, drifting)
+    return {key for key, mine in facts.entries.items() if len(believed(mine, facts.ranks)) > 1}
 
 
 def place_whole(turn: Turn, key: str, never: Collection[str] = ()) -> None:

@@ -61,6 +61,12 @@ class People:
             setattr(self.people[dn], name, value)
         self.people[dn].version = self.tick()
 
+    def rename(self, dn: str, to: str) -> None:
+        """Somebody's modrdn."""
+        self.people[to] = self.people.pop(dn)
+        self.people[to].dn = to
+        self.people[to].version = self.tick()
+
     def domain(self, domain: str, standing: Standing = Standing.ACTIVE, home: str = "") -> None:
         """Set what the directory says of a domain."""
         self.domains[domain] = DomainEntry(f"o={domain}", domain, self.tick(), standing, home)

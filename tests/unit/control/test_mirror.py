@@ -401,6 +401,39 @@ def test_two_entries_of_one_mailbox_are_a_problem(empty: ControlDatabase, people
     assert get(empty, ANN).home == "cliff"
 
 
+def test_a_renamed_entry_is_one_again_once_it_was_looked_up(empty: ControlDatabase, people: People) -> None:
+    ann = people.add("ann", "cliff.example.edu", "a@example.edu")
+    one = mirror(empty)
+    one.apply(people.items())
+    assert one.take_contested() == []
+    people.rename(ann, "uid=new")
+    people.modify("uid=new", host="zimbra1.example.edu")
+    one.apply(people.items())
+    assert ANN in find(empty, ANN).disputed
+    assert one.take_contested() == [ANN]
+    assert one.take_contested() == []
+    one.confirm(people.items())
+    found = find(empty, ANN, "a@example.edu")
+    assert (found.disputed, found.mailboxes["a@example.edu"].home) == ({}, "zimbra")
+
+
+def test_a_lookup_proves_nothing_that_would_make_anybody_unknown(empty: ControlDatabase, people: People) -> None:
+    ann = people.add("ann", "cliff.example.edu", "a@example.edu")
+    one = mirror(empty)
+    one.apply(people.items())
+    behind = people.entry(ann)
+    people.rename(ann, "uid=new")
+    people.modify("uid=new", addresses=(ANN, "new@example.edu"))
+    one.apply(people.items())
+    one.confirm([behind])  # a replica that lags
+    one.confirm([])
+    assert set(find(empty, ANN, "a@example.edu", "new@example.edu").mailboxes) == {
+        ANN, "a@example.edu", "new@example.edu",
+    }  # fmt: skip
+    one.confirm(people.items())  # the former entry has an address more: a sweep will tell
+    assert "a@example.edu" in find(empty, "a@example.edu").mailboxes
+
+
 def test_a_hold_is_not_ended_by_a_second_entry_that_says_otherwise(empty: ControlDatabase, people: People) -> None:
     ann = people.add("ann", status="hold")
     one = mirror(empty)

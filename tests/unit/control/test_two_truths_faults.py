@@ -304,8 +304,8 @@ def test_an_entry_that_was_renamed_is_looked_up_anew(site: Site) -> None:
         site.mirror.swept(site.people.items())
         site.mirror.end_sweep()
 
-    site.people.people["uid=moved"] = site.people.people.pop(site.ann)
-    site.people.people["uid=moved"].dn = site.ann = "uid=moved"
+    site.people.rename(site.ann, "uid=moved")
+    site.ann = "uid=moved"
     assert "next sweep" in site.hold().unwritten
     site.operations = Operations(site.database, STORES, writers={"ldap": site.writer}, fetch=fetch)
     assert site.hold().unwritten == ""
