@@ -19,7 +19,7 @@ from router.control.results import ReleaseResult
 from router.control.turn import Turn
 from router.control.written import Stage, Stand, Write
 from router.errors import Conflict
-from router.model.directory import Keep, Standing, Standpoint
+from router.model.directory import Standing, Standpoint
 from router.model.mailbox import Hold, Mailbox
 
 
@@ -140,11 +140,9 @@ def intend_release(connection: Connection, hold: Hold, place: Place, before: Sta
     return write
 
 
-def stand_after(place: Place, plan: Plan, before: Standpoint, after: Standpoint, terms: Terms, at: float) -> Stand:
+def stand_after(place: Place, plan: Plan, after: Standpoint, terms: Terms, at: float) -> Stand:
     """What counts until the mirror has read the version that was just written and read back as `after`."""
     standing = plan.standing
-    if not same(after.status, before.status if isinstance(plan.wanted.status, Keep) else plan.wanted.status):
-        standing = ""  # somebody was faster than the reading back
     if terms.writes_status and same(after.status, terms.hold_value):
         standing = Standing.HOLD.value
     stand = standing_home(place, terms.to, by_value=terms.host is None)

@@ -238,7 +238,6 @@ class Mirror:
         for key, item in keys.items():
             box.set(key, f"{item.dn}: {item.problem}")
         if self._sweep is not None:
-            self._sweep.saw(taken.seen)
             self._sweep.complaints.update(keys)
         return Mirrored(changed=len(taken.keys), epoch=turn.finish())
 

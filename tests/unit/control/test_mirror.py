@@ -426,6 +426,8 @@ def test_a_lookup_proves_nothing_that_would_make_anybody_unknown(empty: ControlD
     people.modify("uid=new", addresses=(ANN, "new@example.edu"))
     one.apply(people.items())
     one.confirm([behind])  # a replica that lags
+    same = replace(behind, addresses=(ANN, "a@example.edu", "new@example.edu"))
+    one.confirm([same])
     one.confirm([])
     assert set(find(empty, ANN, "a@example.edu", "new@example.edu").mailboxes) == {
         ANN, "a@example.edu", "new@example.edu",
@@ -527,6 +529,17 @@ def test_two_directories_know_one_mailbox(empty: ControlDatabase, people: People
     mirror(empty, "ldap").apply(people.items())
     assert (get(empty, ANN).home, get(empty, ANN).source) == ("zimbra", "ldap")
     assert find(empty, ANN).disputed == {}
+
+
+def test_another_order_of_the_sources_counts_after_the_next_sweep(database: ControlDatabase, people: People) -> None:
+    people.add("ann", "zimbra1.example.edu")
+    mirror(database).apply(people.items())
+    assert get(database, ANN).home == "cliff"
+    one = mirror(database, sources=("ldap", "database"))
+    one.begin_sweep()
+    one.swept(people.items())
+    one.end_sweep()
+    assert (get(database, ANN).home, get(database, ANN).source) == ("zimbra", "ldap")
 
 
 def test_a_miss_places_anew_what_is_known_already(empty: ControlDatabase, people: People) -> None:
