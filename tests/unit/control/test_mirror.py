@@ -428,6 +428,7 @@ def test_a_lookup_proves_nothing_that_would_make_anybody_unknown(empty: ControlD
     one.confirm([behind])  # a replica that lags
     same = replace(behind, addresses=(ANN, "a@example.edu", "new@example.edu"))
     one.confirm([same])
+    assert ANN in find(empty, ANN).disputed  # the newer one of the two is not forgotten for the older
     one.confirm([])
     assert set(find(empty, ANN, "a@example.edu", "new@example.edu").mailboxes) == {
         ANN, "a@example.edu", "new@example.edu",
