@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,6 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from router.control import alarms, barrier, changes, following, holds, members, requests
 from router.control.alarm_box import AlarmBox
 from router.control.database import ControlDatabase, DatabaseBusy, DatabaseReplaced, site_uuid
+from router.control.loop_port import Job, LoopClosed, LoopPort
 from router.control.members import Fenced, Member
 from router.control.requests import Request
 from router.errors import ControlUnavailable, SluiceError
@@ -40,31 +41,6 @@ _PATIENCE = 1.0
 
 
 _log = logging.getLogger(__name__)
-
-
-class LoopClosed(Exception):
-    """The event loop is gone: the process is ending."""
-
-
-class LoopPort(Protocol):
-    """
-    The worker's event loop, as its thread sees it. The first two block until the loop has answered.
-
-    Each raises `LoopClosed` when there is no loop any more.
-    """
-
-    def joined(self, snapshot: Snapshot) -> Sequence[Blocking]: ...
-    def changed(self, found: ChangeSet) -> Sequence[Blocking]: ...
-    def outage(self, down: bool) -> None: ...
-    def request(self, request: Request) -> None: ...
-
-
-class Job:
-    """A write that somebody on the loop waits for."""
-
-    def __init__(self, work: Callable[[Connection], Any], done: Callable[[Any, BaseException | None], None]) -> None:
-        self.work = work
-        self.done = done
 
 
 class Tail:
