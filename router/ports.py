@@ -223,6 +223,8 @@ class DirectoryWriter(Protocol):
     """The directory's name, as in `Mailbox.source`."""
     writes_status: bool
     writes_home: bool
+    hold_value: str
+    """The value of the status attribute that means a hold."""
 
     def read(self, dn: str) -> Standpoint:
         """The entry as the master has it now. Raises `NotFound` when it is gone."""

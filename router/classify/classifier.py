@@ -162,6 +162,9 @@ class CachingClassifier:
         matched = match(todo, known)
         if matched is not None:
             return _Answer(matched.found, Standing.FIRM if matched.firm else Standing.DERIVED)
+        for key in todo.keys:
+            if key in known.doubtful:
+                raise LookupFailed(known.doubtful[key])
         match todo.policy.unknown:
             case "store":
                 found = self._unknown(todo, known, "by the domain's policy", store=todo.policy.store)

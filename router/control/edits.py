@@ -3,7 +3,8 @@ Changing a mailbox by hand: home, status, addresses, target.
 
 Guarantees: each edit is one transaction with its changes and its audit row; setting what is set already changes
 nothing and takes no epoch. A held mailbox keeps its home and its addresses unless forced; a forced move of addresses
-is a change of both mailboxes and runs the barrier of each held one again (barrier.md 11).
+is a change of both mailboxes and runs the barrier of each held one again (barrier.md 11). What a directory says of a
+mailbox is not changed here.
 
 On failure: `NotFound`, `Conflict`; nothing of the edit stays.
 """
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, update
 
-from router.control import audit, changes, holds, mailboxes, schema, staging
+from router.control import audit, changes, claims, holds, mailboxes, schema, staging
 from router.control.audit import Act
 from router.control.mailboxes import Record
+from router.control.rows import domain_of
 from router.control.states import Event
 from router.errors import Conflict, NotFound
 from router.model.change import ChangeKind
@@ -35,17 +37,14 @@ class Edit:
     division: str | None = None
 
 
-def domain_of(address: str) -> str:
-    """The domain of an address key."""
-    return address.rpartition("@")[2]
-
-
 def edit(connection: Connection, key: str, wanted: Edit, act: Act, *, force: bool = False) -> tuple[Record, Record]:
     """Apply an edit; the mailbox before and after. Raises `NotFound`, `Conflict`."""
     mailbox = holds.require(connection, key)
     before = mailboxes.records(connection, [key])[key]
     values = _values(mailbox, before, wanted, force=force)
     added, removed = _address_changes(before, wanted)
+    if added or removed or values.keys() & {"home", "status"}:
+        _require_ours(mailbox)
     if not (values or added or removed):
         return before, before
     if added or removed:
@@ -57,9 +56,19 @@ def edit(connection: Connection, key: str, wanted: Edit, act: Act, *, force: boo
         connection.execute(update(_M).where(_M.c.key == key).values(**values))
     _write_addresses(connection, key, added, removed)
     _announce(connection, [mailbox, *losers], added | removed, act)
+    claims.settle_claimed(connection, added | removed, act.at)
     after = mailboxes.records(connection, [key])[key]
     audit.write(connection, act, "set", key, facts(before), facts(after))
     return before, after
+
+
+def _require_ours(mailbox: Mailbox) -> None:
+    """What comes from a directory is changed there, or by a move, which writes it there."""
+    if mailbox.source != schema.DATABASE:
+        raise Conflict(
+            f"{mailbox.key} comes from the directory {mailbox.source}: change its status and addresses there, "
+            "and its home there or with `sluice move`"
+        )
 
 
 def facts(record: Record) -> dict[str, object]:
@@ -102,6 +111,8 @@ def _losers(connection: Connection, added: Collection[str], *, force: bool) -> l
     owned = mailboxes.owners(connection, added)
     losers = mailboxes.by_key(connection, set(owned.values()))
     for address, owner in owned.items():
+        if losers[owner].source != schema.DATABASE:
+            raise Conflict(f"{address} belongs to {owner}, which comes from the directory {losers[owner].source}")
         if address == owner:
             raise Conflict(f"{address} is a mailbox of its own")
         if not force:

@@ -23,9 +23,10 @@ from router.control import members
 from router.control.alarm_box import AlarmBox
 from router.control.database import ControlDatabase
 from router.control.lookups import DatabaseLookups
+from router.control.loop_port import Job, LoopClosed
 from router.control.members import Member
 from router.control.requests import Request
-from router.control.tail import Job, LoopClosed, Tail
+from router.control.tail import Tail
 from router.errors import ControlUnavailable, SluiceError
 from router.model.change import Blocking, ChangeSet, Ended, Snapshot
 from router.model.mailbox import Found

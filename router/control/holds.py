@@ -20,7 +20,7 @@ from router.control.rows import from_json, to_json
 from router.control.states import Event, decide, state_of
 from router.errors import Conflict, NotFound
 from router.model.change import ChangeKind
-from router.model.mailbox import Hold, Mailbox
+from router.model.mailbox import LIST, Hold, Mailbox
 
 _H, _M = schema.holds, schema.mailboxes
 OVERDUE = "hold-overdue"
@@ -87,6 +87,8 @@ def open_hold(
     if key in never:
         raise Conflict(f"{key} is the postmaster's mailbox and is never held")
     mailbox = require(connection, key)
+    if mailbox.kind == LIST:
+        raise Conflict(f"{key} is a list and cannot be held; pause its store instead")
     if mailbox.hold is not None:
         return _join(mailbox, mailbox.hold, terms)
     rule(mailbox, Event.HOLD)

@@ -8,7 +8,8 @@ tables without any reader noticing. Slices are sized by the time they take, and 
 Guarantees: nothing half-applied, whatever dies when. Every error of the file against the database is reported at
 once. Rows that change nothing cost no epoch, and mailboxes absent from the file are untouched. The home and the
 addresses of a held mailbox are never changed by an import, and a mailbox that a release took to another home is never
-taken back by one: a file from before the move would undo it silently.
+taken back by one: a file from before the move would undo it silently. Home, status and addresses of a mailbox that
+comes from a directory are changed there and not by an import; what a directory does not know (target, size) is.
 
 On failure: `ImportRefused` with all messages, `Conflict` when a later import took over, `ControlUnavailable`.
 """
@@ -24,20 +25,17 @@ from sqlalchemy import Connection, func, select, update
 from router.control import audit, changes, mailboxes, schema, staging
 from router.control.audit import Act
 from router.control.database import ControlDatabase
-from router.control.edits import domain_of
 from router.control.mailboxes import Record
-from router.control.rows import slices
+from router.control.rows import domain_of, slices
+from router.control.slicer import LARGEST, SMALLEST, Slicer
 from router.control.users_csv import ImportRefused, UserFile, UserRow
 from router.errors import Conflict
 from router.model.change import ChangeKind
-from router.model.mailbox import Status
+from router.model.mailbox import Mailbox
 
-TARGET_SECONDS = 0.03
-"""What one slice's transaction may take: a reader may have to wait for the last part of it, the commit."""
 TOLD_ONE_BY_ONE = 300
 """Changed mailboxes told by name; above, all members drop what they know instead."""
 _ROUNDS = 20
-_SMALLEST, _LARGEST = 20, 500
 _T, _SITE, _HOLDS = schema.changes, schema.site, schema.holds
 
 
@@ -49,29 +47,6 @@ class ImportResult:
     changed: int
     unchanged: int
     epoch: int = 0
-
-
-@dataclass(slots=True)
-class _Slicer:
-    """Sizes slices by the time they take, and lets others in between."""
-
-    sleep: Callable[[float], None]
-    size: int = 100
-
-    def run(self, database: ControlDatabase, work: Callable[[Connection], bool]) -> bool:
-        begun = time.monotonic()
-
-        def timed(connection: Connection) -> bool:
-            nonlocal begun
-            begun = time.monotonic()  # waiting for the lock is no reason for smaller slices
-            return work(connection)
-
-        done = database.run_write(timed)
-        taken = time.monotonic() - begun
-        factor = min(2.0, max(0.5, TARGET_SECONDS / max(taken, 0.001)))
-        self.size = min(_LARGEST, max(_SMALLEST, int(self.size * factor)))
-        self.sleep(min(taken, 0.1))
-        return done
 
 
 @dataclass(slots=True)
@@ -120,13 +95,13 @@ class UserImport:
         self._file = file
         self._rows = {row.key: row for row in file.rows}
         self._act = act
-        self._slicer = _Slicer(sleep)
+        self._slicer = Slicer(sleep)
         self._plan = _Plan()
         self._number = 0
 
     def dry_run(self) -> ImportResult:
         """Check the file against the database and count, writing nothing. Raises `ImportRefused`."""
-        for run in _runs(self._file.rows, _LARGEST):
+        for run in _runs(self._file.rows, LARGEST):
             part = self._database.run_read(partial(self._examine, run=run)).plan
             self._plan.enter([row.key for row in run], part)
         self._plan.refuse()
@@ -165,7 +140,7 @@ class UserImport:
         """Look again at what changed since `epoch`; make all visible as soon as little is left to look at."""
         for _ in range(_ROUNDS):
             touched, newest = self._database.run_read(partial(self._touched, since=epoch))
-            if len(touched) > _SMALLEST:
+            if len(touched) > SMALLEST:
                 self._stage(touched)
                 self._plan.refuse()
                 epoch = newest
@@ -179,7 +154,7 @@ class UserImport:
     def _make_visible(self, connection: Connection, epoch: int) -> ImportResult | None:
         self._require_turn(connection)
         touched, _ = self._touched(connection, epoch)
-        if mailboxes.visible_import(connection) or len(touched) > _SMALLEST * 2:
+        if mailboxes.visible_import(connection) or len(touched) > SMALLEST * 2:
             return None
         if touched:
             self._stage_slice(connection, touched)
@@ -286,6 +261,10 @@ class UserImport:
                 found.append(f"{row.key} is on hold; its home cannot be changed by an import")
             if names != set(old.addresses):
                 found.append(f"{row.key} is on hold; its addresses cannot be changed by an import")
+        if old is not None and old.mailbox.source != schema.DATABASE:
+            same = old.mailbox.home == row.home and row.status in {None, old.mailbox.status}
+            if not same or names != set(old.addresses):
+                found.append(f"{row.key} comes from the directory {old.mailbox.source}: home, status and addresses too")
         for address in sorted(names):
             owner = owned.get(address, row.key)
             if owner != row.key and not self._gives_up(owner, address):
@@ -300,7 +279,7 @@ class UserImport:
 
 def finish(database: ControlDatabase, sleep: Callable[[float], None] = time.sleep) -> None:
     """Merge a visible import to its end and remove abandoned staging, in slices. Safe at any time, by anybody."""
-    slicer = _Slicer(sleep)
+    slicer = Slicer(sleep)
     for step in (staging.merge_slice, staging.discard_slice):
         while not slicer.run(database, partial(step, size=slicer.size)):
             pass
@@ -332,19 +311,15 @@ def _wanted(row: UserRow, old: Record | None, now: float) -> tuple[dict[str, Any
 
 
 def _values(record: Record | None) -> dict[str, Any]:
-    if record is None:
-        status = Status.ACTIVE.value
-        return {
-            "home": "", "status": status, "moved_at": None, "target": "", "division": "", "size_bytes": None,
-        }  # fmt: skip
-    mailbox = record.mailbox
+    mailbox = record.mailbox if record is not None else Mailbox("", "")
     return {
         "home": mailbox.home,
         "status": mailbox.status.value,
         "moved_at": mailbox.moved_at,
         "target": mailbox.target,
-        "division": record.division,
-        "size_bytes": record.size_bytes,
+        "division": record.division if record is not None else "",
+        "size_bytes": record.size_bytes if record is not None else None,
+        **mailboxes.beside(mailbox),
     }
 
 

@@ -8,7 +8,7 @@ On failure: `LookupFailed`, which is temporary. A busy database is asked again f
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -91,7 +91,11 @@ def _answer(batch: Sequence[_Waiting], found: Found) -> None:
     for keys, future in batch:
         if not future.done():
             mine = {key: found.mailboxes[key] for key in keys if key in found.mailboxes}
-            future.set_result(Found(found.epoch, mine))
+            future.set_result(Found(found.epoch, mine, _of(keys, found.disputed), _of(keys, found.doubtful)))
+
+
+def _of(keys: Sequence[str], said: Mapping[str, str]) -> Mapping[str, str]:
+    return {key: said[key] for key in keys if key in said} if said else {}
 
 
 def _fail(batch: Sequence[_Waiting], error: BaseException) -> None:

@@ -3,7 +3,8 @@ Reading mailboxes: by address, by filter, counted per home.
 
 Guarantees: all readers see an import either wholly or not at all. While an import is visible but not yet merged, its
 rows stand in the staging tables and take precedence here (`importing` tells the story). Each function is one or two
-indexed statements; lists are paged.
+indexed statements; lists are paged. An address that is in dispute, or whose mailbox cannot be placed, is found and
+said to be so; an absent one in a domain that a directory seems to have lost is said to be doubtful.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,8 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, FromClause, Select, and_, func, select, union_all
 
-from router.control import schema
-from router.control.rows import slices
+from router.control import losses, schema
+from router.control.rows import RUN, from_json, in_run, slices, to_json
 from router.model.mailbox import Found, Hold, Mailbox, Status
 
 _M, _A, _H = schema.mailboxes, schema.addresses, schema.holds
@@ -67,15 +68,25 @@ def find(connection: Connection, keys: Sequence[str]) -> Found:
         )
     ).one()
     found: dict[str, Mailbox] = {}
+    disputed: dict[str, str] = {}
     for run in slices(keys):
         if visible:
             owned = owners(connection, run)
             known = by_key(connection, set(owned.values()))
             found.update({address: known[key] for address, key in owned.items() if key in known})
+            marked = select(_A.c.address, _A.c.disputed).where(_A.c.address.in_(run), _A.c.disputed != "")
+            disputed.update({key: why for key, why in connection.execute(marked) if key in found})
         else:
-            query = _with_holds(_M, _A.c.address).join(_A, _A.c.mailbox == _M.c.key).where(_A.c.address.in_(run))
-            found.update({row.address: _mailbox(row) for row in connection.execute(query)})
-    return Found(epoch, found)
+            query = _with_holds(_M, _A.c.address, _A.c.disputed).join(_A, _A.c.mailbox == _M.c.key)
+            for row in connection.execute(query.where(_A.c.address.in_(run))):
+                found[row.address] = _mailbox(row)
+                if row.disputed:
+                    disputed[row.address] = row.disputed
+    for address, mailbox in found.items():
+        if mailbox.problem and mailbox.hold is None:
+            disputed.setdefault(address, mailbox.problem)
+    absent = [key for key in keys if key not in found]
+    return Found(epoch, found, disputed, losses.doubtful(connection, absent) if absent else {})
 
 
 def owners(connection: Connection, addresses: Iterable[str]) -> dict[str, str]:
@@ -101,7 +112,8 @@ def by_key(connection: Connection, keys: Iterable[str]) -> dict[str, Mailbox]:
     found: dict[str, Mailbox] = {}
     for run in slices(list(keys)):
         source = _current(visible, run)
-        for row in connection.execute(_with_holds(source).where(source.c.key.in_(run))):
+        query = _with_holds(source).where(source.c.key.in_(run)) if visible else _BY_KEY
+        for row in connection.execute(query, {RUN: run}):
             found[row.key] = _mailbox(row)
     return found
 
@@ -163,8 +175,7 @@ def open_hold_of(connection: Connection, keys: Iterable[str]) -> dict[str, Hold]
     """The open holds of mailboxes by key."""
     found: dict[str, Hold] = {}
     for run in slices(list(keys)):
-        query: Select[Any] = select(_H.c.mailbox, *_HOLD_COLUMNS).where(_H.c.closed_at.is_(None), _H.c.mailbox.in_(run))
-        found.update({row.mailbox: _hold(row) for row in connection.execute(query)})
+        found.update({row.mailbox: _hold(row) for row in connection.execute(_OPEN_HOLDS, {RUN: run})})
     return found
 
 
@@ -230,7 +241,32 @@ def _pairs(connection: Connection, query: Select[Any]) -> dict[str, Any]:
 
 def _mailbox(row: Any) -> Mailbox:
     hold = None if row.number is None else _hold(row)
-    return Mailbox(row.key, row.home, status_of(row.status), hold, row.moved_at, row.target)
+    return Mailbox(
+        row.key,
+        row.home,
+        status_of(row.status),
+        hold,
+        row.moved_at,
+        row.target,
+        row.source,
+        row.kind,
+        () if row.forwards == "[]" else tuple(from_json(row.forwards) or ()),
+        bool(row.keeps),
+        row.route,
+        row.problem,
+    )
+
+
+def beside(mailbox: Mailbox) -> dict[str, str | int]:
+    """Those columns of a mailbox that only a directory fills."""
+    return {
+        "source": mailbox.source,
+        "kind": mailbox.kind,
+        "forwards": to_json(list(mailbox.forwards)),
+        "keeps": int(mailbox.keeps),
+        "route": mailbox.route,
+        "problem": mailbox.problem,
+    }
 
 
 def _hold(row: Any) -> Hold:
@@ -246,6 +282,10 @@ def _hold(row: Any) -> Hold:
         row.quiet_at,
         row.origin,
     )
+
+
+_BY_KEY = _with_holds(_M).where(in_run(_M.c.key))
+_OPEN_HOLDS: Select[Any] = select(_H.c.mailbox, *_HOLD_COLUMNS).where(_H.c.closed_at.is_(None), in_run(_H.c.mailbox))
 
 
 def status_of(text: str) -> Status:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
 
-from router.control import barrier, changes, mailboxes, schema
+from router.control import barrier, changes, following, mailboxes, schema
 from router.control.database import site_uuid
 from router.control.holds import InDoubt
 from router.control.rows import slices
@@ -86,6 +86,7 @@ def snapshot(connection: Connection, *, takeover: bool) -> Snapshot:
         paused=changes.paused_stores(connection),
         mark_keys=tuple(bytes(key) for key in keys)[:2],
         takeover=takeover,
+        directories=following.states(connection),
     )
 
 

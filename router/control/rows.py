@@ -1,12 +1,15 @@
-"""Small pieces that all tables share: slices that fit into one statement, and records kept as JSON text."""
+"""Small pieces that all tables share: slices that fit into one statement, records kept as JSON text, names and text."""
 
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
+from sqlalchemy import Column, ColumnElement, bindparam
+
 Item = TypeVar("Item")
 
 SLICE = 500
+RUN = "run"
 """Bound parameters of one IN list: SQLite allows 32,766 since 3.32, older builds 999."""
 
 
@@ -14,6 +17,21 @@ def slices(items: Sequence[Item], size: int = SLICE) -> Iterator[Sequence[Item]]
     """The items in runs of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def in_run(column: Column[str] | Column[int]) -> ColumnElement[bool]:
+    """`column` is one of the values given as `RUN`: for statements built once and executed for many runs."""
+    return column.in_(bindparam(RUN, expanding=True))
+
+
+def domain_of(address: str) -> str:
+    """The domain of an address key."""
+    return address.rpartition("@")[2]
+
+
+def storable(text: str) -> str:
+    """Text from outside as every database takes it: no NUL, no lone surrogates; they are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def to_json(value: Any) -> str:

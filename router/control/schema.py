@@ -1,5 +1,6 @@
 """
-The tables of the control database, for SQLite and PostgreSQL alike.
+The tables of the control database, for SQLite and PostgreSQL alike; those of the directories stand in
+`schema_directory`.
 
 Guarantees: `REVISION` names the migration that produces exactly these tables (a test compares the two). Times are
 wall-clock seconds (float), keys are folded addresses, numbers of holds, spools, requests and audit rows are never
@@ -8,78 +9,72 @@ reused. Nothing here talks to a database.
 
 from sqlalchemy import (
     Column,
-    Float,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Table,
     Text,
     text,
 )
 
-REVISION = "0001"
-"""The newest migration; an older database is migrated by `serve`, a newer one is refused."""
+from router.control import columns, schema_directory
+from router.control.columns import maybe_time, number, time, word
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+metadata = columns.metadata
+
+REVISION = "0002"
+"""The newest migration; an older database is migrated by `serve`, a newer one is refused."""
 
 EPOCH, FLOOR = "epoch", "floor"
 """Rows of `counter`: the last epoch taken, and the highest epoch whose change rows were pruned."""
 
+DATABASE, DIRECTORY = "database", "directory"
+"""`addresses.source`: put there by an import or by hand, or claimed by an entry of a directory."""
 
-def _word(name: str, default: str = "") -> Column[str]:
-    return Column(name, Text, nullable=False, server_default=default)
-
-
-def _number(name: str) -> Column[int]:
-    return Column(name, Integer, nullable=False, server_default="0")
-
-
-def _time(name: str) -> Column[float]:
-    return Column(name, Float, nullable=False)
-
-
-def _maybe_time(name: str) -> Column[float]:
-    return Column(name, Float)
-
+directories = schema_directory.directories
+directory_entries = schema_directory.entries
+directory_claims = schema_directory.claims
+directory_domains = schema_directory.domains
+directory_losses = schema_directory.losses
+directory_writes = schema_directory.writes
+directory_stands = schema_directory.stands
 
 site = Table(
     "site",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    _word("uuid"),
-    _time("created_at"),
-    _number("last_import"),
-    _number("staging_import"),
-    _number("visible_import"),
+    word("uuid"),
+    time("created_at"),
+    number("last_import"),
+    number("staging_import"),
+    number("visible_import"),
 )
-counter = Table("counter", metadata, Column("name", Text, primary_key=True), _number("value"))
+counter = Table("counter", metadata, Column("name", Text, primary_key=True), number("value"))
 changes = Table(
     "changes",
     metadata,
     Column("epoch", Integer, primary_key=True, autoincrement=False),
     Column("kind", Text, primary_key=True),
     Column("key", Text, primary_key=True),
-    _time("at"),
+    time("at"),
 )
 
 
 def _mailbox_values() -> list[Column[str] | Column[float] | Column[int]]:
     return [
-        _word("home"),
-        _word("status", "active"),
-        _maybe_time("moved_at"),
-        _word("target"),
-        _word("division"),
+        word("home"),
+        word("status", "active"),
+        maybe_time("moved_at"),
+        word("target"),
+        word("division"),
         Column("size_bytes", Integer),
+        word("source", "database"),
+        word("kind", "mailbox"),
+        word("forwards", "[]"),
+        number("keeps", 1),
+        word("route"),
+        word("problem"),
     ]
 
 
@@ -92,6 +87,8 @@ addresses = Table(
     Column("address", Text, primary_key=True),
     Column("mailbox", Text, ForeignKey("mailboxes.key"), nullable=False, index=True),
     Column("domain", Text, nullable=False, index=True),
+    word("source", "database"),
+    word("disputed"),
 )
 staged_mailboxes = Table(
     "staged_mailboxes",
@@ -116,22 +113,22 @@ holds = Table(
     metadata,
     Column("number", Integer, primary_key=True),
     Column("mailbox", Text, ForeignKey("mailboxes.key"), nullable=False, index=True),
-    _time("opened_at"),
+    time("opened_at"),
     Column("opened_epoch", Integer, nullable=False),
-    _word("reason"),
-    _word("actor"),
-    _word("batch"),
-    _maybe_time("deadline"),
-    _word("target"),
-    _maybe_time("quiet_at"),
-    _word("origin", "command"),
-    _word("home_before"),
-    _word("status_before"),
-    _maybe_time("closed_at"),
+    word("reason"),
+    word("actor"),
+    word("batch"),
+    maybe_time("deadline"),
+    word("target"),
+    maybe_time("quiet_at"),
+    word("origin", "command"),
+    word("home_before"),
+    word("status_before"),
+    maybe_time("closed_at"),
     Column("closed_epoch", Integer),
-    _word("closed_by"),
-    _word("released_to"),
-    _word("in_doubt", "[]"),
+    word("closed_by"),
+    word("released_to"),
+    word("in_doubt", "[]"),
     Index(
         "uq_holds_open",
         "mailbox",
@@ -149,9 +146,9 @@ members = Table(
     Column("slot", Integer, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("spool", Integer, nullable=False),
-    _number("applied"),
-    _word("fingerprint"),
-    _time("joined_at"),
+    number("applied"),
+    word("fingerprint"),
+    time("joined_at"),
     Index("uq_members_slot", "node", "slot", unique=True),
 )
 blocking = Table(
@@ -160,30 +157,30 @@ blocking = Table(
     Column("incarnation", Text, primary_key=True),
     Column("entry", Integer, primary_key=True, autoincrement=False),
     Column("mailbox", Text, primary_key=True, index=True),
-    _number("hold"),
-    _word("store"),
-    _word("queue_id"),
-    _word("message_id"),
-    _word("stage"),
-    _time("since"),
-    _maybe_time("until"),
+    number("hold"),
+    word("store"),
+    word("queue_id"),
+    word("message_id"),
+    word("stage"),
+    time("since"),
+    maybe_time("until"),
 )
 stores = Table(
-    "stores", metadata, Column("name", Text, primary_key=True), _number("paused"), _word("reason"), _word("actor"),
-    _time("at"),
+    "stores", metadata, Column("name", Text, primary_key=True), number("paused"), word("reason"), word("actor"),
+    time("at"),
 )  # fmt: skip
 requests = Table(
     "requests",
     metadata,
     Column("number", Integer, primary_key=True),
     Column("spool", Integer, nullable=False),
-    _word("kind"),
-    _word("payload", "{}"),
-    _word("state", "new"),
-    _time("created_at"),
-    _word("created_by"),
-    _maybe_time("answered_at"),
-    _word("answer"),
+    word("kind"),
+    word("payload", "{}"),
+    word("state", "new"),
+    time("created_at"),
+    word("created_by"),
+    maybe_time("answered_at"),
+    word("answer"),
     Index("ix_requests_spool_state", "spool", "state"),
     sqlite_autoincrement=True,
 )
@@ -191,13 +188,13 @@ audit = Table(
     "audit",
     metadata,
     Column("number", Integer, primary_key=True),
-    _time("at"),
-    _word("actor"),
-    _word("verb"),
-    _word("key"),
-    _word("reason"),
-    _word("before"),
-    _word("after"),
+    time("at"),
+    word("actor"),
+    word("verb"),
+    word("key"),
+    word("reason"),
+    word("before"),
+    word("after"),
     Index("ix_audit_key", "key", "number"),
     sqlite_autoincrement=True,
 )
@@ -206,19 +203,19 @@ alarms = Table(
     metadata,
     Column("kind", Text, primary_key=True),
     Column("key", Text, primary_key=True),
-    _word("text"),
-    _time("first"),
-    _time("last"),
-    _number("count"),
-    _maybe_time("cleared_at"),
+    word("text"),
+    time("first"),
+    time("last"),
+    number("count"),
+    maybe_time("cleared_at"),
 )
 spools = Table(
     "spools",
     metadata,
     Column("number", Integer, primary_key=True),
-    _word("node"),
-    _word("path"),
-    _time("created_at"),
+    word("node"),
+    word("path"),
+    time("created_at"),
     Index("uq_spools_place", "node", "path", unique=True),
     sqlite_autoincrement=True,
 )
@@ -227,14 +224,14 @@ mark_keys = Table(
     metadata,
     Column("number", Integer, primary_key=True),
     Column("secret", LargeBinary, nullable=False),
-    _time("created_at"),
+    time("created_at"),
     sqlite_autoincrement=True,
 )
 configuration = Table(
     "configuration",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    _word("fingerprint"),
-    _number("epoch"),
-    _time("at"),
+    word("fingerprint"),
+    number("epoch"),
+    time("at"),
 )

@@ -6,17 +6,18 @@ write to a mailbox settles it first, so no merge ever undoes a later change. A m
 on by the next import, and until then readers see the same.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from router.control import mailboxes, schema
+from router.control import claims, mailboxes, schema
 from router.control.rows import slices
 
 _M, _A = schema.mailboxes, schema.addresses
 _SM, _SA = schema.staged_mailboxes, schema.staged_addresses
-_VALUES = ("home", "status", "moved_at", "target", "division", "size_bytes")
+_VALUES = tuple(column.name for column in _M.c if column.name != "key")
 
 
 def settle(connection: Connection, keys: Iterable[str], addresses: Iterable[str] = ()) -> None:
@@ -105,6 +106,7 @@ def _merge_addresses(connection: Connection, number: int, keys: Sequence[str]) -
     given = [{"address": r.address, "mailbox": r.mailbox, "domain": r.domain} for r in staged if r.mailbox is not None]
     if given:
         connection.execute(insert(_A), given)
+    claims.settle_claimed(connection, [row.address for row in staged], time.time())
 
 
 def _forget(connection: Connection, number: int, keys: Sequence[str]) -> None:

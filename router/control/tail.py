@@ -16,19 +16,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from router.control import alarms, barrier, changes, holds, members, requests
+from router.control import alarms, barrier, changes, following, holds, members, requests
 from router.control.alarm_box import AlarmBox
 from router.control.database import ControlDatabase, DatabaseBusy, DatabaseReplaced, site_uuid
+from router.control.loop_port import Job, LoopClosed, LoopPort
 from router.control.members import Fenced, Member
 from router.control.requests import Request
 from router.errors import ControlUnavailable, SluiceError
 from router.model.change import Blocking, ChangeSet, Ended, Snapshot
+from router.model.directory import DirectoryState
 
 HOUSEKEEPING = 1.0
 _REQUESTS_AT_ONCE = 50
@@ -38,31 +41,6 @@ _PATIENCE = 1.0
 
 
 _log = logging.getLogger(__name__)
-
-
-class LoopClosed(Exception):
-    """The event loop is gone: the process is ending."""
-
-
-class LoopPort(Protocol):
-    """
-    The worker's event loop, as its thread sees it. The first two block until the loop has answered.
-
-    Each raises `LoopClosed` when there is no loop any more.
-    """
-
-    def joined(self, snapshot: Snapshot) -> Sequence[Blocking]: ...
-    def changed(self, found: ChangeSet) -> Sequence[Blocking]: ...
-    def outage(self, down: bool) -> None: ...
-    def request(self, request: Request) -> None: ...
-
-
-class Job:
-    """A write that somebody on the loop waits for."""
-
-    def __init__(self, work: Callable[[Connection], Any], done: Callable[[Any, BaseException | None], None]) -> None:
-        self.work = work
-        self.done = done
 
 
 class Tail:
@@ -82,6 +60,7 @@ class Tail:
         self._clean = False
         self._uuid = ""
         self._applied = 0
+        self._directories: tuple[DirectoryState, ...] = ()
         self._unsent: tuple[int, tuple[Blocking, ...]] | None = None
         self._dirty = True
         self._down = False
@@ -112,7 +91,7 @@ class Tail:
         self._uuid = snapshot.uuid
         rows = self._port.joined(snapshot)
         self._write(members.acknowledge, epoch=snapshot.epoch, rows=rows, patience=_JOIN_PATIENCE)
-        self._applied = snapshot.epoch
+        self._applied, self._directories = snapshot.epoch, snapshot.directories
         return snapshot
 
     def run(self) -> None:
@@ -170,16 +149,18 @@ class Tail:
 
     def _follow(self) -> None:
         found, asked = self._database.run_read(self._look, _PATIENCE)
-        if found.epoch != self._applied:
+        if found.epoch != self._applied or found.directories is not None:
             try:
                 rows = tuple(self._port.changed(found))
             except LoopClosed:
                 raise
             except Exception as error:  # a change that was not applied must never be acknowledged
                 raise ControlUnavailable(f"the worker could not apply epoch {found.epoch}") from error
-            self._applied = found.epoch
-            self._unsent = (found.epoch, rows)
-            self._acknowledge()
+            self._directories = self._directories if found.directories is None else found.directories
+            if found.epoch != self._applied:
+                self._applied = found.epoch
+                self._unsent = (found.epoch, rows)
+                self._acknowledge()
         for request in asked:
             self._asked.add(request.number)
             self._port.request(request)
@@ -189,7 +170,9 @@ class Tail:
             raise Fenced("the control database is not the one that was joined")
         found = requests.waiting(connection, self.spools, limit=_REQUESTS_AT_ONCE)
         asked = [request for request in found if request.number not in self._asked]
-        return changes.since(connection, self._applied), asked
+        states = following.states(connection)
+        told = None if states == self._directories else states
+        return replace(changes.since(connection, self._applied), directories=told), asked
 
     def _acknowledge(self) -> None:
         if self._unsent is not None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from router.model.directory import DirectoryState
 from router.model.mailbox import Hold
 
 
@@ -34,12 +35,14 @@ class ChangeSet:
     All changes up to `epoch`, read in one transaction together with the hold of every mailbox they name.
 
     `holds` has an entry for each changed mailbox: its open hold, or None. `paused` are all paused stores.
+    `directories` are all directories when the state of any has moved, None when not; then it may be all there is.
     """
 
     epoch: int
     changes: tuple[Change, ...]
     holds: dict[str, Hold | None]
     paused: frozenset[str] = frozenset()
+    directories: tuple[DirectoryState, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +80,4 @@ class Snapshot:
     """HMAC keys of the loop marks, newest first; the first one signs."""
     takeover: bool
     """The slot's former incarnation did not end cleanly: its queued mailboxes are in doubt (barrier.md 8)."""
+    directories: tuple[DirectoryState, ...] = ()

@@ -171,3 +171,20 @@ def is_catch_all(key: str) -> bool:
 def effective(domain: Standing, own: Standing) -> Standing:
     """The first one that is not active wins, the domain's coming first (semantics 1)."""
     return own if domain is Standing.ACTIVE else domain
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryState:
+    """
+    How one directory is followed, as the control database has it. Times are wall-clock seconds of who follows it.
+
+    `followed_at` is None before it was ever read; while it is read it moves at least every ten seconds or so.
+    """
+
+    source: str
+    followed_at: float | None = None
+    swept_at: float | None = None
+    people: int = 0
+    fault: str = ""
+    """Why it cannot be read now, '' when it can."""
+    cookie: str = ""

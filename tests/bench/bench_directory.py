@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support.people import replace, sun_dn, sun_domain, sun_people
+from support.people_ldif import replace, sun_dn, sun_domain, sun_people
 from support.slapd import BASE, READER, Slapd
 from support.sunlike import SunLike
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support.people import delete, replace, sun_dn, sun_domain, sun_people, sun_person
+from support.people_ldif import delete, replace, sun_dn, sun_domain, sun_people, sun_person
 from support.slapd import BASE, READER, Slapd
 from support.sunlike import SunLike
 

@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from router.control.schema import metadata
+from router.control import schema
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=metadata,
+    target_metadata=schema.metadata,
     render_as_batch=True,
     compare_type=True,
 )

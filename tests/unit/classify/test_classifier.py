@@ -76,6 +76,9 @@ class Directory:
         self.epoch = 1
         self.asked: list[tuple[str, ...]] = []
         self.error: Exception | None = None
+        self.disputed: dict[str, str] = {}
+        self.doubtful: dict[str, str] = {}
+        """By domain."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.reached = asyncio.Event()
@@ -83,7 +86,10 @@ class Directory:
     async def find(self, keys: Sequence[str]) -> Found:
         self.asked.append(tuple(keys))
         self.reached.set()
-        found = Found(self.epoch, {key: self.people[key] for key in keys if key in self.people})
+        people = {key: self.people[key] for key in keys if key in self.people}
+        disputed = {key: why for key, why in self.disputed.items() if key in people}
+        doubtful = {key: why for key in keys if (why := self.doubtful.get(key.partition("@")[2])) and key not in people}
+        found = Found(self.epoch, people, disputed, doubtful)
         await self.gate.wait()
         if self.error is not None:
             raise self.error
@@ -515,6 +521,23 @@ async def test_concurrent_questions_share_reads(site: Site) -> None:
 
     assert len(site.directory.asked) == 1
     assert len(site.directory.asked[0]) == 51
+
+
+async def test_what_a_source_says_to_be_in_dispute_is_not_routed(site: Site) -> None:
+    site.directory.disputed["joe@example.edu"] = "two entries have it"
+    with pytest.raises(BadRouteData, match="two entries"):
+        await site.classify("joe@example.edu")
+    assert (await site.classify("joe.user@example.edu")).mailbox == JOE
+
+
+@pytest.mark.parametrize("address", ["nobody@example.edu", "nobody@mcs.example.edu", "nobody@msd.example.edu"])
+async def test_nobody_is_unknown_in_a_domain_that_a_directory_has_lost(site: Site, address: str) -> None:
+    """Whatever the policy for unknown addresses is: neither refused, nor sent to a store, nor probed."""
+    site.directory.doubtful = dict.fromkeys(("example.edu", "mcs.example.edu", "msd.example.edu"), "half are gone")
+    with pytest.raises(LookupFailed, match="half are gone"):
+        await site.classify(address)
+    assert site.stores.asked == 0
+    assert (await site.classify("joe@example.edu")).mailbox == JOE
 
 
 async def test_a_conflict_in_a_shared_read_spoils_nobody_elses_answer(site: Site) -> None:

@@ -15,8 +15,10 @@ from router.control.alarm_box import KEPT, AlarmBox
 from router.control.audit import Act
 from router.control.database import ControlDatabase
 from router.control.lookups import DatabaseLookups
+from router.control.mirror import Mirror
 from router.errors import ControlUnavailable, LookupFailed
 from router.model.change import ChangeKind, Ended
+from router.model.directory import Cookie
 
 ANN, BOB = "ann@example.edu", "bob@example.edu"
 
@@ -330,3 +332,25 @@ def test_a_loop_that_ends_without_a_stop_leaves_the_row_of_the_member(database: 
     thread.join(10)
     assert not thread.is_alive()
     assert [one.incarnation for one in database.run_read(members.all_members)] == ["i"]
+
+
+async def test_the_state_of_directories_is_told_when_it_moves(
+    database: ControlDatabase, worker: Any, until: Any, act: Act
+) -> None:
+    """Without an epoch, and without an acknowledgement: nothing of a route has changed."""
+    mirror = Mirror(database, "ldap", ("database", "ldap"), wall=lambda: 5000.0)
+    one: Any = worker()
+    snapshot = await one.join()
+    assert [(state.source, state.followed_at) for state in snapshot.directories] == [("ldap", None)]
+    await asyncio.to_thread(mirror.followed, Cookie("a", "1"))
+    await until(lambda: one.seen)
+    (found,) = one.seen
+    assert (found.epoch, found.changes) == (snapshot.epoch, ())
+    assert [(state.followed_at, state.fault) for state in found.directories] == [(5000.0, "")]
+    await asyncio.to_thread(pause, database, act)
+    await until(lambda: len(one.seen) > 1)
+    assert one.seen[-1].directories is None
+    await asyncio.to_thread(mirror.fault, "no answer")
+    await until(lambda: one.seen[-1].directories is not None)
+    last: Any = one.seen[-1]
+    assert [found.fault for found in last.directories] == ["no answer"]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from router.control import audit, changes, holds, importing, mailboxes, schema, users_csv
+from router.control import audit, changes, holds, importing, mailboxes, schema, slicer, users_csv
 from router.control.audit import Act
 from router.control.database import ControlDatabase
 from router.control.importing import ImportResult, UserImport
@@ -81,8 +81,9 @@ def small_steps(database: ControlDatabase, path: Path, text: str, sleep: Callabl
 def test_import_killed_anywhere_is_wholly_there_or_not_at_all_and_can_be_done_again(
     database: ControlDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importing, "_SMALLEST", 1)
-    monkeypatch.setattr(importing, "_LARGEST", 1)
+    for module in (importing, slicer):
+        monkeypatch.setattr(module, "SMALLEST", 1)
+        monkeypatch.setattr(module, "LARGEST", 1)
     monkeypatch.setattr(UserImport, "_discard", lambda _self: None)
     old, new = ("cliff", "sunray"), ("zimbra", "cliff")
     seen = set()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trustme
-from support.people import sun_domain, sun_group, sun_people
+from support.people_ldif import sun_domain, sun_group, sun_people
 from support.slapd import BASE, READER, Slapd
 from support.sunlike import SunLike
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import trustme
-from support.people import PEOPLE, referral, replace, sun_dn
+from support.people_ldif import PEOPLE, referral, replace, sun_dn
 from support.slapd import ADMIN, BASE, Security, Slapd, stalled
 
 from router.directory.channel import place_of

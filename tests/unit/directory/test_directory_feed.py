@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.people import ad_user, delete, replace, sun_dn, sun_domain, sun_person
+from support.people_ldif import ad_user, delete, replace, sun_dn, sun_domain, sun_person
 from support.slapd import BASE, Follows, Slapd, stalled
 from support.sunlike import SunLike
 

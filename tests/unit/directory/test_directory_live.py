@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from support.people import OLD_HOST, delete, referral, replace, sun_dn, sun_person
+from support.people_ldif import OLD_HOST, delete, referral, replace, sun_dn, sun_person
 from support.slapd import BASE, Security, Slapd, stalled
 from support.sunlike import SunLike
 from trustme import CA

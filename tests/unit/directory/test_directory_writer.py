@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from support.people import delete, replace, sun_dn, sun_person
+from support.people_ldif import delete, replace, sun_dn, sun_person
 from support.slapd import BASE, Follows, Slapd, stalled
 from support.sunlike import SunLike
 

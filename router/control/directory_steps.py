@@ -1,0 +1,159 @@
+"""
+The transactions of a hold and a release that also concern a directory, one for each step of barrier.md 12.
+
+Guarantees: what is about to be written into a directory is remembered before; a mailbox is opened in one transaction
+with what the directories say then and with what stands until they have been read back. A step that finds another
+picture than the one it was planned by changes nothing (`Overtaken`).
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from router.control import entries, following, holds, mailboxes, placement, schema, written
+from router.control.audit import Act
+from router.control.entries import Known
+from router.control.releasing import Plan, Terms, same
+from router.control.results import ReleaseResult
+from router.control.turn import Turn
+from router.control.written import Stage, Stand, Write
+from router.errors import Conflict
+from router.model.directory import Standing, Standpoint
+from router.model.mailbox import Hold, Mailbox
+
+
+class Overtaken(Conflict):
+    """Another command has written meanwhile: look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A mailbox, and where it stands in its directory."""
+
+    mailbox: Mailbox
+    known: tuple[Known, ...]
+    """The entries of its source that name it; nearly always one."""
+    write: Write | None
+    stand: Stand | None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether any directory has a say in it now."""
+        return self.mailbox.source != schema.DATABASE and bool(self.known)
+
+
+def find_place(connection: Connection, key: str) -> Place:
+    """Read it all in one transaction. Raises `NotFound`."""
+    mailbox = holds.require(connection, key)
+    mine = entries.of_keys(connection, [key]).get(key, [])
+    write = written.of_hold(connection, mailbox.hold.number) if mailbox.hold is not None else None
+    stand = written.stands(connection, [key]).get(key)
+    return Place(mailbox, tuple(one for one in mine if one.source == mailbox.source), write, stand)
+
+
+def close(
+    connection: Connection,
+    key: str,
+    act: Act,
+    to: str | None,
+    expected: int | None,
+    stand: Stand | None = None,
+    write: Write | None = None,
+    never: Collection[str] = (),
+) -> tuple[ReleaseResult, int]:
+    """
+    End the hold here and put into force what the directories say now, in one transaction: if that is a hold, the
+    mailbox is never open in between. `write` is what was written into the directory for it.
+
+    The result with the epoch. Raises `NotFound`, `Conflict`, `Overtaken`.
+    """
+    if write is not None and written.of_hold(connection, write.hold) != write:
+        raise Overtaken(f"another command is at work on {key}")
+    done = holds.release(connection, key, act, to, expected=expected)
+    if not done.number:
+        return ReleaseResult(key, done.home_before, done.home), done.epoch
+    if not following.any_directory(connection):
+        result = ReleaseResult(key, done.home_before, done.home, released=True, in_doubt=done.in_doubt)
+        return result, done.epoch
+    written.forget(connection, done.number)
+    if stand is not None:
+        written.stand(connection, stand)
+    turn = Turn(connection, act.at)
+    placement.place_whole(turn, key, never)
+    epoch = max(done.epoch, turn.finish())
+    now = mailboxes.by_key(connection, [key]).get(key)
+    again = "the directory keeps it on hold" if now is not None and now.hold is not None else ""
+    home = now.home if now is not None else ""
+    return ReleaseResult(key, done.home_before, home, released=True, in_doubt=done.in_doubt, drift=again), epoch
+
+
+def intend_hold(connection: Connection, number: int, place: Place, before: Standpoint, value: str) -> Write | None:
+    """Remember what our hold is about to replace; None when the hold has ended meanwhile."""
+    if holds.get(connection, number).closed_at is not None:
+        return None
+    known = written.of_hold(connection, number)
+    held = same(before.status, value)
+    if known is not None and known.state is Stage.HELD:
+        return known
+    if known is None or known.state is Stage.UNHELD:
+        standing = Standing.HOLD if held else written.own_standing(place.known[0].entry, place.stand)
+        told = standing.value if held or standing is not Standing.HOLD else ""
+        key, source = place.mailbox.key, place.mailbox.source
+        write = Write(number, key, source, before.dn, Stage.HOLDING, before.status, before.host, told)
+    elif not held:  # what is there now is what somebody else wrote since, or what a broken-off release restored
+        write = replace(known, state=Stage.HOLDING, status_before=before.status, dn=before.dn)
+    elif known.state is Stage.RELEASING:
+        write = replace(known, state=Stage.HELD, version=before.version)
+    else:
+        write = known
+    written.put(connection, write)
+    return write
+
+
+def confirm_hold(connection: Connection, number: int, version: str) -> bool:
+    """The directory has our hold, in this version; False when the hold has ended meanwhile."""
+    write = written.of_hold(connection, number)
+    if write is None or holds.get(connection, number).closed_at is not None:
+        return False
+    written.put(connection, replace(write, state=Stage.HELD, version=version))
+    return True
+
+
+def intend_release(connection: Connection, hold: Hold, place: Place, before: Standpoint, terms: Terms) -> Write:
+    """Remember what is about to be written. Raises `Conflict` when the hold has ended meanwhile, `Overtaken`."""
+    if holds.get(connection, hold.number).closed_at is not None:
+        raise Conflict(f"hold {hold.number} of {place.mailbox.key} was ended meanwhile by somebody else")
+    write = written.of_hold(connection, hold.number)
+    if write != place.write:
+        raise Overtaken(f"another command is at work on {place.mailbox.key}")
+    if write is None:
+        key, source = place.mailbox.key, place.mailbox.source
+        write = Write(hold.number, key, source, before.dn, Stage.UNHELD, before.status, before.host, "")
+    state = Stage.UNHELD if write.state is Stage.UNHELD else Stage.RELEASING
+    write = replace(write, state=state)
+    if terms.to is not None:
+        ours = write.host is not None and same(before.host, write.host)
+        former = write.host_before if ours else before.host
+        write = replace(write, home=terms.to, host=terms.host, host_before=former)
+    written.put(connection, write)
+    return write
+
+
+def stand_after(place: Place, plan: Plan, after: Standpoint, terms: Terms, at: float) -> Stand:
+    """What counts until the mirror has read the version that was just written and read back as `after`."""
+    standing = plan.standing
+    if terms.writes_status and same(after.status, terms.hold_value):
+        standing = Standing.HOLD.value
+    stand = standing_home(place, terms.to, by_value=terms.host is None)
+    if plan.takes_home_back:
+        stand = replace(stand, home=place.mailbox.home, by_value=False)
+    return replace(stand, standing=standing, version=after.version, base=place.known[0].digest, at=at)
+
+
+def standing_home(place: Place, to: str | None, *, by_value: bool) -> Stand:
+    """The home that stands: the new one, or one that was written earlier and was not read back yet."""
+    former = place.stand if place.stand is not None and place.stand.source == place.mailbox.source else None
+    if to is not None:
+        return Stand(place.mailbox.key, place.mailbox.source, to, by_value=by_value)
+    return former if former is not None else Stand(place.mailbox.key, place.mailbox.source)

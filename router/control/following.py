@@ -1,0 +1,73 @@
+"""
+One row per directory: its place in the configuration, how far it was read, when, and what is wrong with it.
+
+Guarantees: these rows take no epoch, since no route depends on them; members see them move (`Tail`) and count from
+there how old a directory's data are.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, insert, select, update
+
+from router.control import schema
+from router.model.directory import Cookie, DirectoryState
+
+_T = schema.directories
+_SEPARATOR = "\n"
+
+
+def enrol(connection: Connection, sources: Sequence[str]) -> None:
+    """Write down the order of the configuration's sources, the database among them."""
+    known = {row.name: row.rank for row in connection.execute(select(_T.c.name, _T.c.rank))}
+    for rank, name in enumerate(sources):
+        if name not in known:
+            connection.execute(insert(_T).values(name=name, rank=rank))
+        elif known[name] != rank:
+            connection.execute(update(_T).where(_T.c.name == name).values(rank=rank))
+
+
+def enrolled(connection: Connection, sources: Sequence[str]) -> bool:
+    """Whether that order is written down already."""
+    known = {row.name: row.rank for row in connection.execute(select(_T.c.name, _T.c.rank))}
+    return all(known.get(name) == rank for rank, name in enumerate(sources))
+
+
+def any_directory(connection: Connection) -> bool:
+    """Whether the site has any directory besides the database."""
+    return connection.execute(select(_T.c.name).where(_T.c.name != schema.DATABASE).limit(1)).first() is not None
+
+
+def states(connection: Connection) -> tuple[DirectoryState, ...]:
+    """All directories, the database excepted, in the order of the configuration."""
+    query = select(_T).where(_T.c.name != schema.DATABASE).order_by(_T.c.rank, _T.c.name)
+    return tuple(
+        DirectoryState(row.name, row.followed_at, row.swept_at, row.people, row.fault, row.cookie)
+        for row in connection.execute(query)
+    )
+
+
+def generation(connection: Connection, source: str) -> int:
+    """The number of the sweep that began last."""
+    return int(connection.execute(select(_T.c.generation).where(_T.c.name == source)).scalar() or 0)
+
+
+def begin_generation(connection: Connection, source: str) -> int:
+    """A sweep begins; its number."""
+    connection.execute(update(_T).where(_T.c.name == source).values(generation=_T.c.generation + 1))
+    return generation(connection, source)
+
+
+def put(connection: Connection, source: str, **values: object) -> None:
+    """Set columns of the row."""
+    connection.execute(update(_T).where(_T.c.name == source).values(**values))
+
+
+def as_text(cookie: Cookie) -> str:
+    """A cookie as it is stored."""
+    return f"{cookie.server}{_SEPARATOR}{cookie.value}"
+
+
+def as_cookie(text: str) -> Cookie:
+    """What `as_text` made; an empty cookie of anything else."""
+    server, found, value = text.partition(_SEPARATOR)
+    return Cookie(server, value) if found else Cookie()
