@@ -1,5 +1,5 @@
 """
-`SunLike`: a small `Meaning` for directories as `people.py` writes them for Sun, without presets and home mapping.
+`SunLike`: a small `Meaning` for directories as `people_ldif.py` writes them for Sun, without presets and home mapping.
 
 The home is the host as spelled. Everything else, from the order of statuses to forwards, is somebody else's to test.
 """

@@ -308,7 +308,8 @@ def test_release_dry_run(sluice: Sluice, database: ControlDatabase) -> None:
 def test_move_runs_the_copy_while_quiet_and_flips(sluice: Sluice, database: ControlDatabase, tmp_path: Path) -> None:
     told = tmp_path / "told"
     script = tmp_path / "copy"
-    script.write_text(f"#!/bin/sh\nenv | grep ^SLUICE_ | grep -v -e CONFIG -e ALLOW_ROOT | sort > {told}\ncat >> {told}\n")
+    shown = "env | grep ^SLUICE_ | grep -v -e CONFIG -e ALLOW_ROOT | sort"
+    script.write_text(f"#!/bin/sh\n{shown} > {told}\ncat >> {told}\n")
     script.chmod(0o755)
     found = sluice("move", ANN, "--to", "zimbra", "--run", str(script), *BECAUSE)
     assert found.status == 0
