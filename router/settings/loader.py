@@ -23,7 +23,7 @@ from router.settings.yaml_loader import Document, Value, read_document
 
 
 def load(path: Path) -> Settings:
-    """The effective configuration of a file, one this version can run. Raises `SettingsError` with all that is wrong."""
+    """The effective configuration of a file, one we can run. Raises `SettingsError` with all that is wrong with it."""
     document = read_document(path)
     settings = settle(document)
     _refuse_directories(settings, document)

@@ -138,6 +138,7 @@ async def test_prc22_a_flood_of_commands_lets_others_have_their_turn(start: Star
 
 
 @pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.slow
 def test_inv_50_the_listener_survives_a_shortage_of_descriptors(
     factory: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:

@@ -89,6 +89,7 @@ def test_the_document_of_a_hold(sluice: Sluice) -> None:
     assert (one["mailbox"], one["home"], one["quiet"], one["ended"]) == (ANN, "cliff", True, False)
 
 
+@pytest.mark.slow
 def test_a_living_worker_is_waited_for_and_named(sluice: Sluice, alive: Member, database: ControlDatabase) -> None:
     found = sluice("hold", ANN, "--timeout", "700ms", *BECAUSE, "--json")
     assert found.status == 75
@@ -118,6 +119,7 @@ def test_a_delivery_under_way_is_named(sluice: Sluice, alive: Member, database: 
     assert "\x1b" not in found.out
 
 
+@pytest.mark.slow
 def test_a_dead_worker_is_counted_out_after_settle_and_its_mail_is_in_doubt(
     sluice: Sluice, register: Register, database: ControlDatabase
 ) -> None:
@@ -128,6 +130,7 @@ def test_a_dead_worker_is_counted_out_after_settle_and_its_mail_is_in_doubt(
     assert database.run_read(members.all_members) == []
 
 
+@pytest.mark.slow
 def test_what_a_dead_worker_had_queued_is_in_doubt_and_holds_of_others_do_not_wait(
     sluice: Sluice, register: Register, database: ControlDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +173,7 @@ async def _keep(spool: Spool, recipient: NewRecipient) -> None:
     await spool.accept(Envelope("", Client("192.0.2.1")), [recipient], body, HeaderFacts(), 1000.0)
 
 
+@pytest.mark.slow
 def test_a_worker_of_another_node_is_never_taken_for_dead(
     sluice: Sluice, register: Register, database: ControlDatabase
 ) -> None:
@@ -178,6 +182,7 @@ def test_a_worker_of_another_node_is_never_taken_for_dead(
     assert len(database.run_read(members.all_members)) == 1
 
 
+@pytest.mark.slow
 def test_a_worker_whose_spool_is_missing_is_never_taken_for_dead(
     sluice: Sluice, register: Register, database: ControlDatabase, state: Path
 ) -> None:

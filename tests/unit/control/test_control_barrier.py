@@ -228,6 +228,7 @@ async def test_an_orphaned_spool_is_adopted_with_its_doubts(
     assert (await hold(operations, act)).quiet
 
 
+@pytest.mark.slow
 async def test_a_command_counts_a_dead_member_out_and_waits_for_settle(database: ControlDatabase, act: Act) -> None:
     wall = [1000.0]
     suspects = [Suspect(ANN, "Q1", "<m@x>", "cliff")]
@@ -245,6 +246,7 @@ async def test_a_command_counts_a_dead_member_out_and_waits_for_settle(database:
     assert [(one.queue_id, one.message_id) for one in result.in_doubt] == [("Q1", "<m@x>")]
 
 
+@pytest.mark.slow
 async def test_a_dead_member_without_a_list_of_suspects_blocks_every_hold(database: ControlDatabase, act: Act) -> None:
     operations = Operations(database, STORES, lock_probe=lambda _: True, settle=3600)
     database.run_write(partial(members.register, member=Member("dead", "", 0, 1, 1)))

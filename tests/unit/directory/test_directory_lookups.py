@@ -265,6 +265,7 @@ async def test_the_deadline_holds_even_where_a_thread_cannot_be_called_back(dire
     await made.close()
 
 
+@pytest.mark.slow
 async def test_a_directory_that_is_down_is_asked_rarely_and_found_again(
     directory: Directory, lookups: LdapLookups
 ) -> None:

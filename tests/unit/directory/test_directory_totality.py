@@ -55,6 +55,7 @@ def entries(draw: st.DrawFn) -> RawEntry:
 @pytest.mark.parametrize("name", sorted(PRESETS))
 @settings(max_examples=150, deadline=None)
 @given(found=entries())
+@pytest.mark.slow
 def test_every_entry_has_an_answer(name: str, found: RawEntry) -> None:
     item = READERS[name].item(found)
     if item is None:

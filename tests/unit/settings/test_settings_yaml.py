@@ -131,6 +131,7 @@ def test_an_anchor_bomb_is_refused_quickly() -> None:
     assert "aliases repeat more than" in found[-1].message
 
 
+@pytest.mark.slow
 def test_more_values_than_any_configuration_has() -> None:
     assert "more than 200000 values" in problems_of("a: [" + "b," * 200_001 + "]")[-1].message
 
