@@ -10,13 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import idna
 
+from router.directory.versions import CHANGE_ATTRIBUTES
 from router.model.address import AddressSyntaxError, parse_address
 from router.model.directory import DirectoryItem, Entry, is_catch_all
-from router.model.ldap_filter import NOTHING, FilterSyntaxError, escape, names_in, parse_filter
+from router.model.ldap_filter import FilterSyntaxError, escape, names_in, parse_filter
 from router.settings.directory import AttributeMap
 
-VERSIONS = ("entryCSN", "uSNChanged", "modifyTimestamp")
-"""Operational attributes that tell how new an entry is, the most exact first."""
 DC = "dc"
 
 
@@ -24,27 +23,27 @@ def filter_for(schema: AttributeMap, keys: Sequence[str]) -> str:
     """
     One search for the people and groups that have any of these address keys (`local@domain`, `@domain`).
 
-    `(&(|PEOPLE GROUPS)(|(mail=a)(mail=b)…))`; a filter that matches nothing when there is nothing to ask.
+    `(&(|PEOPLE GROUPS)(|(mail=a)(mail=b)…))`; '' when there is nothing to ask.
     """
     terms = dict.fromkeys(term for key in keys for term in _terms(schema, key))
     kinds = _either(schema.people, schema.groups)
-    return f"(&{kinds}{_either(*terms)})" if terms and kinds else NOTHING
+    return f"(&{kinds}{_either(*terms)})" if terms and kinds else ""
 
 
 def domain_filter_for(schema: AttributeMap, domains: Sequence[str]) -> str:
-    """One search for the entries of these domains (A-labels, folded); matches nothing for a schema without domains."""
+    """One search for the entries of these domains (A-labels, folded); '' for a schema without domains."""
     terms = dict.fromkeys(
         f"({attribute}={escape(_first_label(name) if attribute.lower() == DC else name)})"
         for domain in domains
         for name in domain_spellings(domain)
         for attribute in schema.domain_name
     )
-    return f"(&{schema.domains}{_either(*terms)})" if terms and schema.domains else NOTHING
+    return f"(&{schema.domains}{_either(*terms)})" if terms and schema.domains else ""
 
 
 def all_filter(schema: AttributeMap) -> str:
     """Every person, group and domain there is."""
-    return _either(schema.people, schema.groups, schema.domains) or NOTHING
+    return _either(schema.people, schema.groups, schema.domains)
 
 
 def attributes(schema: AttributeMap) -> tuple[str, ...]:
@@ -70,7 +69,7 @@ def attributes(schema: AttributeMap) -> tuple[str, ...]:
         *schema.members,
         *schema.show,
         *_in_filters(schema),
-        *VERSIONS,
+        *CHANGE_ATTRIBUTES,
     )
     return tuple({name.lower(): name for name in reversed(wanted) if name}.values())[::-1]
 

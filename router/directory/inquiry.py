@@ -95,7 +95,7 @@ class Inquiry:
         people = self._meaning.filter_for(keys)
         domains = self._meaning.domain_filter_for(sorted({key.rpartition("@")[2] for key in keys}))
         base, domain_base = self._source.base, self._source.domain_base or self._source.base
-        if domains and domain_base == base:
+        if people and domains and domain_base == base:
             return [Question(base, f"(|{people}{domains})", self._attributes)]
-        questions = [Question(base, people, self._attributes)]
-        return [*questions, Question(domain_base, domains, self._attributes)] if domains else questions
+        asked = ((base, people), (domain_base, domains))
+        return [Question(where, text, self._attributes) for where, text in asked if text]

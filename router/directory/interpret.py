@@ -9,23 +9,20 @@ is told with the entry's name and the value, printable. No value of a home attri
 from collections.abc import Mapping
 
 from router.directory.addresses import Addresses, addresses
-from router.directory.filters import DC, VERSIONS, attributes
+from router.directory.filters import DC, attributes
 from router.directory.forwarding import Way, Ways
 from router.directory.homes import HomeTable
 from router.directory.presets import map_of
-from router.directory.printable import printable, quoted, text_of
+from router.directory.printable import printable, quoted
 from router.directory.reading import Reading
 from router.directory.status import meaning, standing
+from router.directory.versions import change_attributes, version_of
 from router.model.address import AddressSyntaxError, parse_domain
 from router.model.directory import DirectoryItem, DomainEntry, Entry, RawEntry, Role, Standing, Unplaced
 from router.model.dn import DnSyntaxError, parse_dn
 from router.model.ldap_filter import Filter, matches, parse_filter
 from router.settings.directory import Ldap
 from router.settings.schema import Store
-
-_USN_DIGITS = 20
-"""Of a 64-bit number; padded to that, text sorts as the numbers do."""
-_LONGEST_VERSION = 100
 
 
 class Interpreter:
@@ -38,6 +35,7 @@ class Interpreter:
         self._homes = HomeTable(source, self.map, stores, hostname)
         chosen = self.map.forwarding if source.forwarding == "schema" else source.forwarding
         self._ways = Ways(self.map, self._homes, home_forwards=chosen == "home")
+        self._versions = change_attributes(source.change_attribute)
         self._shown = tuple(name for name in attributes(self.map) if name.lower() != "objectclass")
 
     def item(self, raw: RawEntry) -> DirectoryItem | Unplaced | None:
@@ -87,20 +85,6 @@ class Interpreter:
         known = next((one for one in self.map.statuses if one.attribute.lower() == wanted), None)
         return meaning(known, status) if known is not None else Standing.ACTIVE
 
-    def version(self, raw: RawEntry) -> str:
-        """How new the entry is, as text that sorts; '' when the server does not tell."""
-        chosen = self._source.change_attribute
-        for name in VERSIONS if chosen == "auto" else (chosen,):
-            values = raw.attributes.get(name.lower(), ())
-            text = text_of(values[0]).strip(" ") if values else ""
-            if not text or not (text.isascii() and text.isprintable()) or len(text) > _LONGEST_VERSION:
-                continue
-            if name != "uSNChanged":
-                return text
-            if text.isdigit():
-                return text.zfill(_USN_DIGITS)
-        return ""
-
     def _entry(self, reading: Reading, found: Addresses, role: Role) -> Entry:
         if role is Role.GROUP:
             way, own = self._group_way(reading), self._group_standing(reading)
@@ -111,7 +95,7 @@ class Interpreter:
             role=role,
             key=found.key,
             addresses=found.keys,
-            version=self.version(reading.raw),
+            version=version_of(reading.raw.attributes, self._versions),
             home=way.home,
             host=printable(way.host),
             standing=own,
@@ -151,7 +135,7 @@ class Interpreter:
         return DomainEntry(
             dn=reading.raw.dn,
             domain=names[0],
-            version=self.version(reading.raw),
+            version=version_of(reading.raw.attributes, self._versions),
             standing=standing(reading, self.map.domain_statuses),
             home=place.store if place is not None else "",
             shown=reading.shown(self._shown),

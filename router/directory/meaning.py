@@ -28,7 +28,10 @@ class Meaning(Protocol):
         """The attributes that `item` reads."""
 
     def filter_for(self, keys: Sequence[str]) -> str:
-        """People and groups with any of these address keys, their values escaped. Never called without a key."""
+        """
+        People and groups with any of these address keys, their values escaped; '' where the map has no words for
+        them (a catch-all, and no attribute that holds one). Never called without a key.
+        """
 
     def domain_filter_for(self, domains: Sequence[str]) -> str:
         """

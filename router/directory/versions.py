@@ -11,6 +11,8 @@ ENTRY_CSN, USN_CHANGED, MODIFY_TIMESTAMP = "entryCSN", "uSNChanged", "modifyTime
 CHANGE_ATTRIBUTES = (ENTRY_CSN, USN_CHANGED, MODIFY_TIMESTAMP)
 """The best one first."""
 _DIGITS = 20
+"""Of a 64-bit number; padded to that, text sorts as the numbers do."""
+_LONGEST = 100
 
 
 def change_attributes(configured: str) -> tuple[str, ...]:
@@ -20,14 +22,18 @@ def change_attributes(configured: str) -> tuple[str, ...]:
 
 def version_of(attributes: Mapping[str, tuple[bytes, ...]], names: Sequence[str] = CHANGE_ATTRIBUTES) -> str:
     """
-    From the first of `names` that the entry (its attributes in lower case) has; '' without any.
+    From the first of `names` of which the entry (its attributes in lower case) has a usable value; '' without any.
 
     >>> version_of({"usnchanged": (b"4711",)})
     '00000000000000004711'
     """
     for name in names:
         values = attributes.get(name.lower())
-        if values:
-            text = values[0].decode("ascii", "replace")
-            return text.zfill(_DIGITS) if name == USN_CHANGED else text
+        text = values[0].decode("utf-8", "replace").strip(" ") if values else ""
+        if not text or len(text) > _LONGEST or not (text.isascii() and text.isprintable()):
+            continue
+        if name != USN_CHANGED:
+            return text
+        if text.isdigit():
+            return text.zfill(_DIGITS)
     return ""

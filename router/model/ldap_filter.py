@@ -15,8 +15,6 @@ from router.model.dn import DnSyntaxError, parse_dn
 
 DEEPEST = 50
 """Levels of brackets; a filter written by hand has three."""
-NOTHING = "(!(objectClass=*))"
-"""Matches no entry, on every server (the empty `(|)` of RFC 4526 is refused by some)."""
 BIT_AND, BIT_OR = "1.2.840.113556.1.4.803", "1.2.840.113556.1.4.804"
 """Active Directory's matching rules: all of the bits, any of the bits."""
 
