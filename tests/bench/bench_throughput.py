@@ -1,9 +1,10 @@
 """
 Messages per second through the whole relay: smtp-source → Sluice → smtp-sink, everything on, real fsync.
 
-Prints a table for one and two workers, with a connection per message and on kept connections, and for scale what
-smtp-source into smtp-sink does without a relay. 5 KB messages, 20 connections. Numbers of one machine at one time;
-compare ratios only.
+Prints a table for one and two workers, with a connection per message and on kept connections, for scale what
+smtp-source into smtp-sink does without a relay, and what Postfix does in between, which looks nobody up and keeps no
+journal (`postfix_peer`; left out, with the reason, where it cannot be started). 5 KB messages, 20 connections. Numbers
+of one machine at one time; compare ratios only.
 """
 
 import contextlib
@@ -17,10 +18,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.postfix_peer import postfix, why_not
 from support.site import Site, StoreAt
 
 MESSAGES = int(os.environ.get("BENCH_MESSAGES", "5000"))
 PEOPLE = 20
+LANES = 20
+"""Connections to the store, ours by default."""
 
 
 @contextlib.contextmanager
@@ -68,6 +72,22 @@ def through_relay(workers: int, *, kept: bool) -> tuple[float, float]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def through_postfix(*, kept: bool) -> tuple[float, float]:
+    """As `through_relay`."""
+    directory = Path(tempfile.mkdtemp(prefix="sluice-bench-"))
+    directory.chmod(0o755)  # Postfix's daemons are not root
+    port, hop = _free_port(), _free_port()
+    try:
+        with sink(hop), postfix(directory, port, hop, LANES) as peer:
+            _wait_for(port)
+            began = time.monotonic()
+            accepted = source(port, kept=kept)
+            peer.drain(120.0)
+            return MESSAGES / accepted, MESSAGES / (time.monotonic() - began)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def test_throughput() -> None:
     """Run and print; a run that leaves mail behind fails."""
     port = _free_port()
@@ -75,10 +95,20 @@ def test_throughput() -> None:
     with sink(port):
         for kept in (False, True):
             print(f"| none (smtp-sink) | {_name(kept=kept)} | {MESSAGES / source(port, kept=kept):,.0f} | |")
+    _postfix_rows()
     for workers in (1, 2):
         for kept in (False, True):
             accepted, delivered = through_relay(workers, kept=kept)
             print(f"| {workers} worker(s) | {_name(kept=kept)} | {accepted:,.0f} | {delivered:,.0f} |", flush=True)
+
+
+def _postfix_rows() -> None:
+    if reason := why_not():
+        print(f"| Postfix | not measured: {reason} | | |")
+        return
+    for kept in (False, True):
+        accepted, delivered = through_postfix(kept=kept)
+        print(f"| Postfix | {_name(kept=kept)} | {accepted:,.0f} | {delivered:,.0f} |", flush=True)
 
 
 def _name(*, kept: bool) -> str:
