@@ -243,6 +243,7 @@ class Lanes:
         try:
             while work is not None:
                 await self._work(lane, work)
+                await asyncio.sleep(0)  # one that only hands over does not wait: others must get their turn
                 lane.active -= 1
                 work = self._next(lane)
                 lane.active += 1
