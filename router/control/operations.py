@@ -86,7 +86,9 @@ class Operations:
         for run in slices(targets, _TOGETHER):
             opened.update(self._database.run_write(partial(self._open, keys=run, act=act, terms=terms)))
         self._directories.begin()
-        results = [self._directories.hold(one) if one.hold else one for one in opened.values()]
+        elsewhere = self._database.run_read(partial(_from_directories, keys=list(opened)))
+        opened.update({key: self._directories.hold(opened[key]) for key in elsewhere if opened[key].hold})
+        results = list(opened.values())
         self._awaiting.quiet([one for one in results if one.hold], timeout)
         return [self._standing(one) if one.hold else one for one in results]
 

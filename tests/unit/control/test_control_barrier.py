@@ -418,3 +418,20 @@ def test_a_member_that_was_counted_out_is_fenced(database: ControlDatabase) -> N
         database.run_write(partial(members.reconfigure, incarnation="gone", fingerprint="f", now=1.0))
     with pytest.raises(Fenced):
         database.run_write(partial(members.adopt, incarnation="gone", spool=1, rows=(), now=1.0))
+
+
+async def test_a_hold_of_many_writes_by_the_slice_and_not_by_the_mailbox(
+    database: ControlDatabase, operations: Operations, act: Act, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write transaction stands in the way of acknowledgements and of imports."""
+    writes: list[object] = []
+    write = database.run_write
+
+    def counted(work: Callable[..., Any], *more: Any) -> Any:
+        writes.append(work)
+        return write(work, *more)
+
+    monkeypatch.setattr(ControlDatabase, "run_write", lambda _self, work, *more: counted(work, *more))
+    results = await asyncio.to_thread(operations.hold, [ANN, BOB], act, timeout=0)
+    assert [one.quiet for one in results] == [True, True]
+    assert len(writes) == 1
