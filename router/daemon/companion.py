@@ -51,7 +51,10 @@ class Companion:
                 continue
             self._failures = 1 if time.monotonic() - started > _CALM else self._failures + 1
             log.error("the %s ended with %s", self._name, how)
-            await self._told(f"ended with {how}")
+            try:
+                await self._told(f"ended with {how}")
+            except Exception:  # another station's code, and the process must come back
+                log.exception("the end of the %s cannot be told", self._name)
             await self._rest()
 
     def renew(self) -> None:

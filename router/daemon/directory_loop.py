@@ -90,13 +90,15 @@ class DirectoryLoop:
 
     def _poll(self) -> None:
         polled = self._feed.poll(self._cookie)
-        if polled.items:
-            self._shadow.apply(polled.items)
-        self._cookie = polled.cookie
-        self._shadow.followed(self._cookie)
+        told = (*polled.items, *polled.unplaced)
+        if told:
+            self._shadow.apply(told)
         self._next_poll = self._monotonic() + self._follow
         if polled.resweep:
-            self._next_sweep = 0.0
+            self._cookie = Cookie()  # the sweep's own replaces it: this one would ask for a sweep for ever
+            return
+        self._cookie = polled.cookie
+        self._shadow.followed(self._cookie)
 
     def _sweep_all(self, stop: threading.Event | None) -> None:
         start = self._feed.cookie()

@@ -46,6 +46,19 @@ async def test_it_is_started_again_when_it_ends(tmp_path: Path) -> None:
     assert told.texts[0] == "ended with exit code 3"
 
 
+async def test_it_is_started_again_though_its_end_cannot_be_told(tmp_path: Path) -> None:
+    async def deaf(_text: str) -> None:
+        raise RuntimeError("the database is down")
+
+    path = tmp_path / "marks"
+    one = Companion("helper", lambda: marks(path, "raise SystemExit(3)"), deaf)
+    task = asyncio.create_task(one.run())
+    await until(lambda: started(path) >= 2 or task.done())
+    await one.stop()
+    await task
+    assert started(path) >= 2
+
+
 async def test_a_renewal_starts_what_the_configuration_says_now(tmp_path: Path) -> None:
     path, told = tmp_path / "marks", Told()
     commands: list[list[str] | None] = [marks(path, SLEEPS), None, marks(path, SLEEPS)]
@@ -72,9 +85,10 @@ async def test_one_that_ignores_the_signal_is_killed(tmp_path: Path, monkeypatch
     one = Companion("helper", lambda: [sys.executable, "-c", code], Told())
     task = asyncio.create_task(one.run())
     await until(lambda: started(path) == 1)
-    await one.stop()
     async with asyncio.timeout(5):
+        await one.stop()
         await task
+    assert started(path) == 1
 
 
 async def test_a_program_that_is_not_there_is_told_and_tried_again() -> None:

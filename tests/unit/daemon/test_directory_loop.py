@@ -34,7 +34,8 @@ class Feed:
         self.newest = "3"
         self.page_seconds = 0.0
         self.breaks_at: int | None = None
-        self.resweep = False
+        self.unplaced: list[Unplaced] = []
+        self.lost: set[str] = set()
         self.asked: list[str] = []
         self.closed = False
 
@@ -44,10 +45,14 @@ class Feed:
         return Cookie("s", self.newest)
 
     def poll(self, since: Cookie) -> Polled:
+        """As a real one: who is to sweep gets the cookie back as it was, and hears the same until it has another."""
         self._fail()
         self.asked.append(f"poll {since.value}")
+        if since.value in self.lost:
+            return Polled((), since, resweep=True)
         news, self.news = tuple(self.news), []
-        return Polled(news, Cookie("s", self.newest), self.resweep)
+        unplaced, self.unplaced = tuple(self.unplaced), []
+        return Polled(news, Cookie("s", self.newest), unplaced=unplaced)
 
     def sweep(self) -> Iterator[Sequence[DirectoryItem | Unplaced]]:
         for number, page in enumerate(self.pages):
@@ -169,13 +174,27 @@ def test_a_server_that_lost_what_it_knew_is_swept_at_once(
     loop: DirectoryLoop, feed: Feed, shadow: Shadow, clock: Clock
 ) -> None:
     loop.turn()
-    feed.resweep = True
+    feed.lost, feed.newest = {"3"}, "2"
+    shadow.told.clear()
     clock.now += 2.0
     loop.turn()
-    shadow.told.clear()
-    feed.resweep = False
-    loop.turn()
+    assert shadow.told == [], "what was not followed is not called followed"
+    feed.asked.clear()
+    for _ in range(3):
+        clock.now += loop.turn()
+    assert feed.asked == ["cookie", "page", "page", "page", "poll 2", "poll 2"]
     assert shadow.told[0] == "begin"
+
+
+def test_an_entry_that_makes_no_sense_any_more_is_told_at_once(
+    loop: DirectoryLoop, feed: Feed, shadow: Shadow, clock: Clock
+) -> None:
+    loop.turn()
+    shadow.told.clear()
+    feed.unplaced = [Unplaced("uid=a", "has no address")]
+    clock.now += 2.0
+    loop.turn()
+    assert shadow.told == ["apply uid=a", "followed 3"]
 
 
 @pytest.mark.parametrize("error", [LookupFailed("down"), RuntimeError("odd")])
