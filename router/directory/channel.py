@@ -16,43 +16,11 @@ import math
 import socket
 import ssl
 import time
-from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
 
-from router.directory.faults import Lost, TimedOut, printable
+from router.directory.faults import Lost, TimedOut
+from router.directory.printable import printable
 from router.settings.directory import Ldap
-
-_PORTS = {"ldap": 389, "ldaps": 636}
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a URI leads: `host` and `port`, or the path of a socket (`ldapi`)."""
-
-    scheme: str
-    host: str = ""
-    port: int = 0
-    path: str = ""
-
-
-def place_of(uri: str) -> Place:
-    """
-    Read `ldap://host[:port]`, `ldaps://host[:port]` or `ldapi://%2Fpath`. Raises `ValueError` with the remedy.
-
-    >>> place_of("ldap://[::1]:3389")
-    Place(scheme='ldap', host='::1', port=3389, path='')
-    """
-    parts = urlsplit(uri)
-    if parts.scheme == "ldapi":
-        path = unquote(parts.netloc)
-        if not path.startswith("/"):
-            raise ValueError("an ldapi URI names a socket like this: ldapi://%2Frun%2Fslapd%2Fldapi")
-        return Place("ldapi", path=path)
-    if parts.scheme not in _PORTS or not parts.hostname:
-        raise ValueError("a directory's URI begins with ldap://HOST, ldaps://HOST or ldapi://%2Fpath")
-    if parts.path.strip("/") or parts.query or parts.username is not None:
-        raise ValueError("a directory's URI has nothing behind host and port")
-    return Place(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme])
+from router.settings.ldap_uri import parse_ldap_uri
 
 
 class Channel:
@@ -66,7 +34,7 @@ class Channel:
         self.until = until
         self.late = False
         self._source = source
-        self._place = place_of(uri)
+        self._place = parse_ldap_uri(uri)
         self._patience = source.connect_timeout
         self._socket = self._connect()
         try:
@@ -152,7 +120,7 @@ class Channel:
         if isinstance(error, TimeoutError):
             self.late = True
             return TimedOut(f"{what}: no answer in time")
-        return Lost(f"{what}: {printable(error)}")
+        return Lost(f"{what}: {printable(str(error))}")
 
 
 def tls_context(source: Ldap) -> ssl.SSLContext:

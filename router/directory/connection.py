@@ -37,8 +37,9 @@ from ldap3.operation.search import search_operation
 from ldap3.protocol.rfc2696 import paged_search_control
 
 from router.directory.channel import Channel
-from router.directory.faults import SUCCESS, Lost, TimedOut, Troubled, Unfit, printable, refused
+from router.directory.faults import SUCCESS, Lost, TimedOut, Troubled, Unfit, refused
 from router.directory.ldif import Modification, Verb
+from router.directory.printable import printable
 from router.model.directory import RawEntry
 from router.settings.directory import Ldap
 
@@ -136,7 +137,7 @@ class LdapConnection:
                 question.base, question.filter, scope, DEREF_NEVER, wanted, 0, seconds, False, False, False
             )
         except Exception as error:
-            raise Unfit(f"the search cannot be written: {printable(error)}") from error
+            raise Unfit(f"the search cannot be written: {printable(str(error))}") from error
 
     def _start_tls(self) -> None:
         _, result, _, _ = self._guarded(lambda: self._ldap.extended(_STARTTLS))
@@ -165,7 +166,7 @@ class LdapConnection:
             return work()
         except Exception as error:
             self.close()
-            what = "no answer in time" if self._channel.late else printable(error)
+            what = "no answer in time" if self._channel.late else printable(str(error))
             raise (TimedOut if self._channel.late else Lost)(f"{printable(self.uri)}: {what}") from error
 
 
@@ -208,7 +209,7 @@ def _password(source: Ldap) -> bytes:
     try:
         password = source.password_file.read_bytes().rstrip(b"\r\n")
     except OSError as error:
-        raise Troubled(f"login: the password file cannot be read: {printable(error)}") from error
+        raise Troubled(f"login: the password file cannot be read: {printable(str(error))}") from error
     if not password:
         raise Troubled("login: the password file is empty")
     return password
@@ -229,4 +230,6 @@ def _raw(answer: dict[str, Any]) -> RawEntry:
     for name, values in answer["raw_attributes"].items():
         plain = name.lower().partition(";range=")[0]
         attributes[plain] = attributes.get(plain, ()) + tuple(values or ())
+        if plain != name.lower():
+            attributes[name.lower()] = ()  # tells that it is a part
     return RawEntry(answer["dn"], attributes)

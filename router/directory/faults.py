@@ -4,17 +4,14 @@ What can go wrong with a directory, in four kinds, all of them `LookupFailed` an
 The kinds tell what to do next: `Lost` and `TimedOut` speak of a connection, `Troubled` of a server, `Unfit` of the
 question alone. Result codes are those of RFC 4511, appendix A.
 
-Guarantees: no text holds a password; what a server said is shown in printable ASCII, at most some hundred characters.
+Guarantees: no text holds a password; what a server said is one printable line of limited length.
 """
 
+from router.directory.printable import printable
 from router.errors import BadRouteData, LookupFailed
 
-_SHOWN = 300
-
 SUCCESS = 0
-TIME_LIMIT_EXCEEDED = 3
 SIZE_LIMIT_EXCEEDED = 4
-REFERRAL = 10
 ADMIN_LIMIT_EXCEEDED = 11
 NO_SUCH_ATTRIBUTE = 16
 ATTRIBUTE_OR_VALUE_EXISTS = 20
@@ -76,14 +73,3 @@ def refused(what: str, code: int, message: str = "") -> Troubled:
     """The fault that a result code other than success is."""
     text = f"{what}: result {code}" + (f" ({printable(message)})" if message else "")
     return (Unfit if code in _OF_THE_QUESTION else Troubled)(text, code)
-
-
-def printable(text: object) -> str:
-    r"""
-    What somebody else wrote, safe for a log line.
-
-    >>> printable("caf\xe9")
-    'caf\\xe9'
-    """
-    shown = str(text).encode("unicode_escape", "backslashreplace").decode("ascii")
-    return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."

@@ -12,6 +12,7 @@ On failure: `LookupFailed`, and every method may be repeated. Each page has its 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TypeVar
 
 from router.directory.connection import LdapConnection, Question
@@ -157,9 +158,12 @@ class LdapFeed:
     def _progress(self, connection: LdapConnection, attribute: str) -> tuple[dict[str, str], str]:
         """What the server says of itself: contextCSN by server id, or the highest USN; nothing where it does not."""
         if attribute == ENTRY_CSN:
-            base = Question(self._source.base, "(objectClass=*)", (_CONTEXT,), whole=False)
-            for raw in connection.search(base, self._until()):
-                return by_server(raw.attributes.get(_CONTEXT.lower(), ())), ""
+            complete: dict[str, str] = {}
+            for number, area in enumerate(self._areas("(objectClass=*)", (_CONTEXT,))):
+                for raw in connection.search(replace(area, whole=False), self._until()):
+                    told = by_server(raw.attributes.get(_CONTEXT.lower(), ()))
+                    complete |= {f"{number}.{sid}": csn for sid, csn in told.items()}
+            return complete, ""
         if attribute == USN_CHANGED:
             root = Question("", "(objectClass=*)", (_PEAK,), whole=False)
             for raw in connection.search(root, self._until()):

@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from router.directory.connection import LdapConnection, Question
-from router.directory.faults import Fault, Muddled, Unfit, printable
+from router.directory.faults import Fault, Muddled, Unfit
 from router.directory.meaning import Meaning
+from router.directory.printable import printable
 from router.directory.servers import Servers
 from router.model.directory import DirectoryItem, DomainEntry, Entry, RawEntry, Unplaced
 from router.settings.directory import Ldap

@@ -24,6 +24,7 @@ OVERLAP = 5.0
 _NUMBER_STAYS = "#000000#000#000000"
 _SECONDS = 14
 _CSN = re.compile(r"[0-9]{14}\.[0-9]{6}Z#[0-9a-f]{6}#[0-9a-f]{3}#[0-9a-f]{6}")
+_SERIAL = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Position:
 def parse_position(text: str) -> Position | None:
     """What `str` wrote."""
     parts = text.split("|")
-    if len(parts) != 5 or parts[0] not in CHANGE_ATTRIBUTES or not parts[2].isdecimal():
+    if len(parts) != 5 or parts[0] not in CHANGE_ATTRIBUTES or not _SERIAL.fullmatch(parts[2]):
         return None
     pairs = [pair.partition("=") for pair in parts[3].split(",") if pair]
     values = [value for value in (parts[1], parts[4]) if value]
@@ -74,7 +75,11 @@ def bound(position: Position, complete: Mapping[str, str]) -> str:
 
 def keeps_up(newest: str, complete: Mapping[str, str]) -> bool:
     """Whether contextCSN covers the newest entry. A server may show one that nobody keeps up any more."""
-    return bool(complete) and max(complete.values()) >= newest
+    areas: dict[str, str] = {}
+    for key, csn in complete.items():
+        area = key.rpartition(".")[0]
+        areas[area] = max(csn, areas.get(area, ""))
+    return bool(areas) and min(areas.values()) >= newest
 
 
 def went_back(position: Position, complete: Mapping[str, str]) -> bool:

@@ -24,10 +24,10 @@ from router.directory.faults import (
     Fault,
     Lost,
     Troubled,
-    printable,
 )
 from router.directory.ldif import Modification, Verb, record
 from router.directory.meaning import Meaning
+from router.directory.printable import printable
 from router.directory.versions import CHANGE_ATTRIBUTES, version_of
 from router.errors import Conflict, NotFound
 from router.model.directory import KEEP, RawEntry, Standpoint, Unplaced, Wanted

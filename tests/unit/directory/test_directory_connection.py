@@ -14,9 +14,9 @@ import trustme
 from support.people_ldif import PEOPLE, referral, replace, sun_dn
 from support.slapd import ADMIN, BASE, Security, Slapd, stalled
 
-from router.directory.channel import place_of
-from router.directory.connection import LdapConnection, Question
-from router.directory.faults import Fault, Lost, TimedOut, Troubled, Unfit, printable
+from router.directory.connection import LdapConnection, Question, _raw
+from router.directory.faults import Fault, Lost, TimedOut, Troubled, Unfit
+from router.directory.reading import Reading
 from router.errors import LookupFailed, reply_for
 from router.settings.directory import Ldap
 
@@ -299,17 +299,10 @@ def test_an_administrator_sees_what_ldapmodify_did(shared: Slapd) -> None:
     shared.modify(replace(sun_dn("user3"), mailUserStatus="active"))
 
 
-# --- small things
-
-
-@pytest.mark.parametrize(
-    "uri", ["ldap:///", "http://a", "ldap://a:x", "ldap://user@host", "ldap://a/dc=b", "ldapi://relative", ""]
-)
-def test_a_uri_that_leads_nowhere_is_refused(uri: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        place_of(uri)
-
-
-def test_what_a_server_says_cannot_break_a_line() -> None:
-    assert printable("a\r\nb\x1b[31m\u202eé") == "a\\r\\nb\\x1b[31m\\u202e\\xe9"
-    assert len(printable("x" * 10_000)) < 400
+def test_a_value_list_that_was_cut_short_says_so() -> None:
+    """Active Directory sends at most 1,500 values of an attribute (`proxyAddresses;range=0-1499`)."""
+    sent = {"mail": [b"a@example.edu"], "proxyAddresses": [], "proxyAddresses;range=0-1499": [b"SMTP:a@example.edu"]}
+    reading = Reading(_raw({"dn": "cn=a", "raw_attributes": sent}))
+    assert reading.values("proxyAddresses") == ("SMTP:a@example.edu",)
+    assert reading.cut_short("proxyAddresses")
+    assert not reading.cut_short("mail")

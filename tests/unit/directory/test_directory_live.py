@@ -14,8 +14,8 @@ from support.slapd import BASE, Security, Slapd, stalled
 from support.sunlike import SunLike
 from trustme import CA
 
-from router.directory.faults import printable
 from router.directory.lookups import LdapLookups
+from router.directory.printable import printable
 from router.errors import LookupFailed
 from router.model.directory import DomainEntry, Entry
 from router.settings.directory import Ldap

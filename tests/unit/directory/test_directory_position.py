@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.directory.ldif import Modification, Verb, is_safe, line, record
@@ -56,10 +56,16 @@ def test_what_is_no_position_is_none(text: str) -> None:
     assert parse_position(text) is None
 
 
+@example("entryCSN|")
+@example("uSNChanged||²||")
+@example("uSNChanged||" + "9" * 5000 + "||")
+@example("entryCSN||x||")
+@example("entryCSN||0|a|")
 @given(st.text())
 def test_any_text_is_a_position_or_none(text: str) -> None:
-    parse_position(text)
-    parse_position(f"entryCSN|{text}|0||")
+    for one in (text, f"entryCSN|{text}|0||"):
+        found = parse_position(one)
+        assert found is None or parse_position(str(found)) == found
 
 
 def test_some_seconds_are_asked_for_again() -> None:
@@ -81,10 +87,17 @@ def test_what_is_settled_is_not_asked_for_again() -> None:
 
 
 def test_a_server_keeps_up_what_it_says_or_does_not() -> None:
-    assert keeps_up(csn(10), {"000": csn(10)})
-    assert keeps_up(csn(10), {"000": csn(3), "001": csn(11, 1)})
-    assert not keeps_up(csn(10), {"000": csn(9)})
+    assert keeps_up(csn(10), {"0.000": csn(10)})
+    assert keeps_up(csn(10), {"0.000": csn(3), "0.001": csn(11, 1)})
+    assert not keeps_up(csn(10), {"0.000": csn(9)})
     assert not keeps_up(csn(10), {})
+
+
+def test_each_of_two_databases_keeps_up_for_itself() -> None:
+    """People may have come up to second 60 while the domains, in a database of their own, are still at 0."""
+    complete = {"0.001": csn(60, 1), "1.001": csn(0, 1)}
+    assert not keeps_up(csn(60, 1), complete)
+    assert keeps_up(csn(60, 1), complete | {"1.001": csn(60, 1)})
 
 
 def test_what_a_replica_got_late_is_asked_for_from_where_it_stood() -> None:
