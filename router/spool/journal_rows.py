@@ -9,7 +9,6 @@ On failure: `parse_line` raises `ValueError` for anything that is no such row.
 
 import json
 from dataclasses import MISSING, fields
-from typing import Any
 
 from router.model.envelope import QueuedMessage
 from router.model.outcome import JournalRow
@@ -21,7 +20,6 @@ _FIELDS = tuple(one.name for one in fields(JournalRow))
 _DEFAULTS = {one.name: one.default for one in fields(JournalRow) if one.default is not MISSING}
 _REQUIRED = frozenset(_FIELDS) - frozenset(_DEFAULTS)
 _TEXTS = frozenset(one.name for one in fields(JournalRow) if one.type is str)
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _INSERT = Insert("INSERT INTO journal (id, at, line)", "(?, ?, ?)")
 
 
@@ -59,16 +57,6 @@ def _optional(message_id: str, note: str, batch: str) -> str:
     if note:
         found += f',"note":{text(note)}'
     return f'{found},"batch":{text(batch)}' if batch else found
-
-
-def format_line(row: JournalRow) -> str:
-    """One line without its line end; optional fields at their default are left out."""
-    facts: dict[str, Any] = {}
-    for name in _FIELDS:
-        value = getattr(row, name)
-        if name not in _DEFAULTS or value != _DEFAULTS[name]:
-            facts[name] = value
-    return _encode(facts)
 
 
 def parse_line(line: str | bytes) -> JournalRow:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.errors import BodyDamaged, SpoolUnavailable
@@ -222,6 +222,9 @@ async def test_prc9_lost_tail_is_found_and_numbers_go_on(kit: Any, open_spool: A
     assert (await kit.put(spool)).message.number > lost[-1].message.number
 
 
+@example(b"1")
+@example(b"{}")
+@example(b"[" * 200_000)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_inv_59_journal_lines_parse_or_raise_value_error(data: bytes) -> None:
     try:
@@ -230,6 +233,8 @@ def test_inv_59_journal_lines_parse_or_raise_value_error(data: bytes) -> None:
         return
 
 
+@example((1, 0.0, 0, 0, "[]", "", b"", 0))
+@example((1, 0.0, 0, 0, "{}", "", b"", 0))
 @given(
     st.tuples(
         st.integers(0, 1 << 62),
@@ -251,6 +256,9 @@ def test_inv_59_rows_decode_or_raise_body_damaged(row: tuple[Any, ...]) -> None:
             continue
 
 
+@example("[]", 1)
+@example("1", 1)
+@example("{}", 1)
 @given(st.text(max_size=50), st.integers(0, 1 << 62))
 def test_inv_59_recipient_rows_decode_or_raise_body_damaged(facts: str, number: int) -> None:
     crc = records.recipient_crc(number, 0, facts)

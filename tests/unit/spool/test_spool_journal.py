@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.journal_lines import format_line
 
 from router.model.outcome import Disposition, JournalRow
 from router.spool import journal as journal_files
-from router.spool.journal_rows import format_line, parse_line
+from router.spool.journal_rows import parse_line
 from router.spool.spool import Spool
 
 NOVEMBER, DECEMBER = 1795000000.0, 1797000000.0

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.journal_lines import format_line
 
 from router.model.address import Address
 from router.model.envelope import Client, Envelope, HeaderFacts, NewRecipient, QueuedMessage
 from router.model.outcome import Disposition, JournalRow
 from router.spool import bulk, records
 from router.spool.batch import Batch, Numbers, Releases
-from router.spool.journal_rows import append_journal, format_line, parse_line
+from router.spool.journal_rows import append_journal, parse_line
 from router.spool.operations import DropJournal
 from router.spool.schema import create, open_writer
 from router.spool.spool import Spool
