@@ -96,16 +96,24 @@ def parse_document(text: str, file: str) -> Document:
         before = text[: control.start()]
         line, column = before.count("\n") + 1, control.start() - (before.rfind("\n") + 1) + 1
         raise SettingsError([Problem(file, line, column, "", f"control character {control.group()!a}", "remove it")])
-    builder = _Builder(Loader(text), file)
+    try:
+        loader = Loader(text)
+    except UnicodeError as error:
+        raise SettingsError([_no_yaml(file, error)]) from error
+    builder = _Builder(loader, file)
     try:
         return builder.document()
     except yaml.MarkedYAMLError as error:
         raise SettingsError([*builder.problems, _syntax_problem(file, error)]) from error
     except (yaml.YAMLError, UnicodeError) as error:
-        reason = getattr(error, "reason", "") or "it cannot be parsed"
-        raise SettingsError([Problem(file, 0, 0, "", f"not YAML: {reason}", "save the file as UTF-8")]) from error
+        raise SettingsError([_no_yaml(file, error)]) from error
     finally:
         builder.loader.dispose()
+
+
+def _no_yaml(file: str, error: Exception) -> Problem:
+    reason = getattr(error, "reason", "") or "it cannot be parsed"
+    return Problem(file, 0, 0, "", f"not YAML: {reason}", "save the file as UTF-8")
 
 
 def _read_text(path: Path) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.accept import replies
@@ -138,6 +138,9 @@ def test_octets_that_are_no_utf8_need_smtputf8_too() -> None:
     assert caught.value.reply == replies.NEEDS_SMTPUTF8
 
 
+@example(b"a@->", b"FROM:<", False)
+@example(b"a@b> SIZE=x", b"FROM:<", False)
+@example(b"a@b> =", b"TO:<", False)
 @given(st.binary(max_size=60), st.sampled_from([b"", b"FROM:<", b"TO:<", b"FROM:<> ", b'TO:<"']), st.booleans())
 def test_rx2_whatever_comes_is_parsed_or_refused(noise: bytes, start: bytes, utf8: bool) -> None:
     for parse in (

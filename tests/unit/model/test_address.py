@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.model.address import MAX_PATH, Address, AddressSyntaxError, parse_address, parse_domain, parse_path
@@ -139,6 +139,8 @@ def test_rx2_inputs_that_broke_other_parsers(text: str) -> None:
         parse_path(text)
 
 
+@example("a@[192.0.2.256]")
+@example("\udcff@example.edu")
 @given(st.text())
 def test_any_text_is_an_address_or_a_syntax_error(text: str) -> None:
     for parse in (parse_address, parse_path, parse_domain):

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.model.dn import DnSyntaxError, Rdn, parse_dn
@@ -31,6 +31,9 @@ def test_what_is_no_name(text: str) -> None:
         parse_dn(text)
 
 
+@example("a=#2")
+@example("a=\\a")
+@example("a=\udcff")
 @given(st.text(alphabet='a=,+;"\\# 2\udcff', max_size=20))
 def test_nothing_else_is_raised(text: str) -> None:
     try:

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.model.ldap_filter import (
@@ -88,6 +88,10 @@ def test_what_is_no_filter(text: str) -> None:
         parse_filter(text)
 
 
+@example("(a=\\2)")
+@example("(a:2:>=2)")
+@example("(!)")
+@example("(number:1.2.840.113556.1.4.803:=a)")
 @given(st.text(alphabet="()&|!*=\\:<>~a2 ", max_size=40))
 def test_parsing_never_fails_otherwise(text: str) -> None:
     try:

@@ -192,10 +192,17 @@ async def test_a_row_read_while_its_delivery_was_being_committed_is_not_sent_twi
 async def test_a_release_that_overtakes_the_commit_of_a_held_recipient_still_frees_it(world: World) -> None:
     async with Plane(world) as plane:
         plane.hold("alice@example.edu")
-        accepting = asyncio.ensure_future(plane.send("alice@example.edu"))
-        await asyncio.sleep(0)
-        plane.release("alice@example.edu")
-        await accepting
+        accept, overtaken = plane.spool.accept, []
+
+        async def late(*args: object) -> object:
+            overtaken.append(args)
+            plane.release("alice@example.edu")
+            await plane.settle(lambda: len(plane.releases._tasks) == 1)  # only the sweeper is left
+            return await accept(*args)  # type: ignore[arg-type]
+
+        plane.spool.accept = late  # type: ignore[method-assign]
+        await plane.send("alice@example.edu")
+        assert overtaken[0][1][0].held  # type: ignore[index]
         await plane.settle(lambda: plane.at("old") == ["alice@example.edu"])
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.settings.problem import Problem, SettingsError
@@ -160,6 +160,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     assert read_document(path).root == {"a": 1}
 
 
+@example("\udcff")
 @given(st.text("ab:-[]{}&*!|>'\"%@`,# \n\t?<0.~", max_size=60))
 def test_any_text_is_a_document_or_a_settings_error(text: str) -> None:
     problems_of(text)
