@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 _SET_ASIDE = 60.0
 """Seconds until recipients that could not even be put off are given back: less would spin at what is wrong."""
+_IN_A_ROW = 8
+"""Pieces of work until others get their turn at the latest: what only hands mail over to another lane never waits."""
 ROUTE_LANE = ""
 """Recipients whose next hop is not known yet; it never rests and cannot be paused."""
 
@@ -240,10 +242,13 @@ class Lanes:
     async def _work_on(self, lane: Lane, first: Work) -> None:
         """One piece of work after another while there is some: a task for each costs more than its start."""
         work: Work | None = first
+        pieces = 0
         try:
             while work is not None:
                 await self._work(lane, work)
-                await asyncio.sleep(0)  # one that only hands over does not wait: others must get their turn
+                pieces += 1
+                if pieces % _IN_A_ROW == 0:
+                    await asyncio.sleep(0)
                 lane.active -= 1
                 work = self._next(lane)
                 lane.active += 1
