@@ -294,6 +294,7 @@ def test_senseless_entries_are_alarmed_until_they_make_sense(empty: ControlDatab
     assert alarmed(empty, "directory-problem") == {}
 
 
+@pytest.mark.slow
 def test_alarms_are_bounded(empty: ControlDatabase) -> None:
     people = People()
     for number in range(300):

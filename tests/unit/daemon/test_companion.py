@@ -36,6 +36,7 @@ def marks(path: Path, then: str) -> list[str]:
     return [sys.executable, "-c", f"open({str(path)!r}, 'a').write('x'); {then}"]
 
 
+@pytest.mark.slow
 async def test_it_is_started_again_when_it_ends(tmp_path: Path) -> None:
     path, told = tmp_path / "marks", Told()
     one = Companion("helper", lambda: marks(path, "raise SystemExit(3)"), told)
@@ -46,6 +47,7 @@ async def test_it_is_started_again_when_it_ends(tmp_path: Path) -> None:
     assert told.texts[0] == "ended with exit code 3"
 
 
+@pytest.mark.slow
 async def test_it_is_started_again_though_its_end_cannot_be_told(tmp_path: Path) -> None:
     async def deaf(_text: str) -> None:
         raise RuntimeError("the database is down")
@@ -59,6 +61,7 @@ async def test_it_is_started_again_though_its_end_cannot_be_told(tmp_path: Path)
     assert started(path) >= 2
 
 
+@pytest.mark.slow
 async def test_a_renewal_starts_what_the_configuration_says_now(tmp_path: Path) -> None:
     path, told = tmp_path / "marks", Told()
     commands: list[list[str] | None] = [marks(path, SLEEPS), None, marks(path, SLEEPS)]
@@ -77,6 +80,7 @@ async def test_a_renewal_starts_what_the_configuration_says_now(tmp_path: Path) 
     assert told.texts == []
 
 
+@pytest.mark.slow
 async def test_one_that_ignores_the_signal_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_GRACE", 0.2)
     path = tmp_path / "marks"

@@ -84,6 +84,7 @@ async def test_require_takes_any_certificate(make_hop: Any, make_sender: Any, ma
 
 @pytest.mark.parametrize("starttls", ["220 go\r\n220 again", "CLOSE", "RST", "HANG", "220 go\r\n\x15\x03\x01"])
 @pytest.mark.parametrize("mode", ["opportunistic", "require"])
+@pytest.mark.slow
 async def test_a_failing_handshake(
     starttls: str, mode: Any, make_hop: Any, make_sender: Any, make_parcel: Any, permit: Any, authority: trustme.CA
 ) -> None:
@@ -113,6 +114,7 @@ async def test_opportunistic_goes_on_in_the_clear_when_starttls_is_declined(
     assert (refused.reply.code, refused.reply.enhanced) == (451, "4.7.5")
 
 
+@pytest.mark.slow
 async def test_inv_60_a_reply_injected_behind_starttls_is_discarded(
     authority: trustme.CA, ca_file: Path, make_sender: Any, make_parcel: Any, permit: Any
 ) -> None:

@@ -330,6 +330,7 @@ async def test_no_more_sessions_than_allowed(make_hop: Any, make_sender: Any, ma
     assert len(hop.messages) == 30
 
 
+@pytest.mark.slow
 async def test_tx3_a_message_may_take_longer_than_any_deadline(
     make_hop: Any, make_sender: Any, make_parcel: Any, permit: Any
 ) -> None:

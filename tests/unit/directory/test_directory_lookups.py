@@ -232,6 +232,7 @@ async def test_two_entries_with_one_address_are_both_told(directory: Directory, 
 # --- failures
 
 
+@pytest.mark.slow
 async def test_nobody_waits_longer_than_the_deadline(directory: Directory) -> None:
     source = settings(deadline=0.3)
     made = LdapLookups(source, SunLike(), servers_of(directory, source))
