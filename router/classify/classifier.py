@@ -7,6 +7,8 @@ Guarantees:
 - Unknown is said only when every source answered, and never in a domain in which no source knows anybody. A domain
   whose unknown addresses go to a store, lists and services need nobody in the directory. Where a probe denied the
   address, somebody must be known anywhere, so that an empty directory refuses nobody.
+- Who is not in the mirror of the directories is asked for there (`beyond`) before anybody is called unknown; while a
+  directory does not answer, nobody is. People, lists and services that are known here do not depend on that.
 - postmaster of every domain of ours is always classified, also while the directory is down: then as a service without
   a store, which is accepted and waits.
 
@@ -29,7 +31,7 @@ from router.errors import BadRouteData, EmptyDomain, LookupFailed, SluiceError
 from router.model.address import Address
 from router.model.change import ChangeSet
 from router.model.route import Classification, Kind
-from router.ports import Clock, MailboxSource
+from router.ports import Beyond, Clock, MailboxSource
 
 DEADLINE = 10.0
 """Seconds after which a session is told to come back."""
@@ -57,11 +59,13 @@ class CachingClassifier:
         prober: Prober | None = None,
         entries: int = DEFAULT_ENTRIES,
         deadline: float = DEADLINE,
+        beyond: Beyond | None = None,
     ) -> None:
         self._rules = rules
         self._sources = Sources(sources, clock)
         self._clock = clock
         self._prober = prober
+        self._beyond = beyond
         self._deadline = deadline
         self._cache = Cache(entries)
         self._flights: SingleFlight[Classification] = SingleFlight()
@@ -97,6 +101,10 @@ class CachingClassifier:
         self._cache.apply(changes)
         if changes.changes:
             self._forget_beside()
+
+    def distrust(self) -> None:
+        """A directory does not answer: whatever rests on what it did not know is asked for anew."""
+        self._cache.forget_soft()
 
     def start_from(self, epoch: int) -> None:
         """A snapshot was read at `epoch`: nothing older is believed."""
@@ -155,7 +163,7 @@ class CachingClassifier:
         if todo is None:
             return _Answer(self._forwarded(rules, address), Standing.DERIVED)
         try:
-            known = await self._reads.find(todo.keys)
+            known = await self._find(todo.keys)
         except LookupFailed:
             self._cache.forget_denied()
             raise
@@ -174,6 +182,20 @@ class CachingClassifier:
             case _:
                 await self._require_people(todo.policy.names)
                 return _Answer(self._unknown(todo, known, "no source knows it"), Standing.DENIED)
+
+    async def _find(self, keys: Sequence[str]) -> Merged:
+        """The mirror's answer, and beyond it for what it does not have. Raises `LookupFailed`, `BadRouteData`."""
+        known = await self._reads.find(keys)
+        missing = [key for key in keys if key not in known.people] if self._beyond is not None else []
+        if self._beyond is None or not missing:
+            return known
+        fetched = await self._beyond.fetch(missing)
+        if fetched.news:
+            known = await self._reads.find(keys)
+        doubtful = {**known.doubtful, **fetched.doubtful}
+        for key in fetched.news.difference(known.people):
+            doubtful[key] = f"{key} is in a directory and not in the mirror of it"
+        return replace(known, doubtful=doubtful) if doubtful else known
 
     async def _probe(self, rules: AddressRules, todo: Plan, known: Merged, *, probe: bool) -> _Answer:
         stores = todo.policy.probe
