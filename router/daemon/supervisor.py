@@ -314,7 +314,9 @@ class Supervisor:
 
     async def _load_and_publish(self) -> None:
         settings = await asyncio.to_thread(load, self._path)
-        refusals = refuse_reload(self._settings, settings, await asyncio.to_thread(self._site.homes))
+        homes = await asyncio.to_thread(self._site.homes)
+        sources = await asyncio.to_thread(self._site.sources)
+        refusals = refuse_reload(self._settings, settings, homes, sources)
         if refusals:
             raise StartError("; ".join(refusals))
         await asyncio.to_thread(keep, settings, settings.state_dir, self._settings.fingerprint)
