@@ -12,7 +12,6 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from router.settings.checks import ALL_CHECKS
-from router.settings.directory import LdapSource
 from router.settings.draft import draft
 from router.settings.effective import effective
 from router.settings.file_checks import check_files
@@ -25,9 +24,7 @@ from router.settings.yaml_loader import Document, Value, read_document
 def load(path: Path) -> Settings:
     """The effective configuration of a file, one we can run. Raises `SettingsError` with all that is wrong with it."""
     document = read_document(path)
-    settings = settle(document)
-    _refuse_directories(settings, document)
-    return settings
+    return settle(document)
 
 
 def settle(document: Document) -> Settings:
@@ -45,17 +42,6 @@ def settle(document: Document) -> Settings:
         return effective(settings, entries)
     except OSError as error:  # a file vanished between its check and its digest
         raise SettingsError([Problem(document.file, 0, 0, "", f"a file it names cannot be read: {error}")]) from error
-
-
-def _refuse_directories(settings: Settings, document: Document) -> None:
-    # Nothing follows a directory yet. A relay that took the section and read nobody would refuse everybody's mail.
-    findings = Findings(document)
-    for place, source in enumerate(settings.directory):
-        if isinstance(source, LdapSource):
-            remedy = "take the entry out, and import people with `sluice user import`"
-            findings.add(("directory", place, "ldap"), "this version reads no LDAP directory yet", remedy)
-    if findings.problems:
-        raise SettingsError(findings.problems)
 
 
 def _top(document: Document, findings: Findings) -> dict[str, Value]:

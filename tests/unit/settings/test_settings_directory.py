@@ -172,13 +172,6 @@ def test_no_password_is_shown(fail: Fail) -> None:
         assert all("secret" not in one for one in told)
 
 
-def test_a_correct_source_is_refused_while_nothing_follows_it(fail: Fail) -> None:
-    (problem,) = fail(directory=f"[database, {ldap()}]")
-    assert problem.key == "directory[1].ldap"
-    assert "reads no LDAP directory yet" in problem.message
-    assert problem.line > 0
-
-
 def test_a_source_as_it_is_read(read: Read) -> None:
     homes = "{oldmail.example.edu: cliff}"
     settings = read(directory=f"[database, {ldap(homes=homes, follow='500ms', name='people')}]")
