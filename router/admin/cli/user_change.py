@@ -102,7 +102,7 @@ def _require_ours(context: Context, keys: Sequence[str], request: Request) -> No
         raise CommandFailed(
             Exit.DATA,
             "what a directory says is changed there; nothing was done",
-            "change the entry (`sluice user show` names it); a home is changed by `sluice move`, too, which writes it there",
+            "change the entry (`sluice user show` names it), or the home by `sluice move`, which writes it there",
             tuple(f"{one.mailbox.key} comes from the directory {one.mailbox.source}" for one in elsewhere),
         )
 

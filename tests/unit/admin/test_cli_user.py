@@ -87,7 +87,8 @@ def test_list(sluice: Sluice) -> None:
     assert len(plain.out.splitlines()) == 6
     found = sluice("user", "list", "--home", "cliff", "--status", "active", "--limit", "2", "--json").lines
     assert [one["mailbox"] for one in found] == [ANN, BOB]
-    assert set(found[0]) == {"version", "mailbox", "home", "status", "target", "moved_at", "hold"}
+    members = {"version", "mailbox", "source", "kind", "home", "status", "target", "moved_at", "problem", "hold"}
+    assert set(found[0]) == members
     sluice("hold", ANN, *BECAUSE)
     held = sluice("user", "list", "--held", "--json").lines
     assert [one["hold"]["reason"] for one in held] == ["because"]
