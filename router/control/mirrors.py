@@ -20,8 +20,9 @@ from router.settings.schema import Settings
 
 
 def source_names(settings: Settings) -> tuple[str, ...]:
-    """All sources in the order of the configuration, the database among them."""
-    return tuple(one.ldap.name if isinstance(one, LdapSource) else DATABASE for one in settings.directory)
+    """All sources in the order of the configuration; the database stands last where the file does not name it."""
+    names = [one.ldap.name if isinstance(one, LdapSource) else DATABASE for one in settings.directory]
+    return tuple(names if DATABASE in names else [*names, DATABASE])
 
 
 def never_held(database: ControlDatabase, settings: Settings) -> frozenset[str]:

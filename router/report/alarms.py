@@ -36,6 +36,13 @@ class AlarmKind(StrEnum):
     UNFIT = "store-unfit"
     TLS_FALLBACK = "tls-fallback"
     HOST_NOT_FOUND = "host-not-found"
+    FORWARD_LOOP = "forward-loop"
+    DIRECTORY_DOWN = "directory-down"
+    DIRECTORY_DRIFT = "directory-drift"
+    DIRECTORY_DISPUTE = "directory-dispute"
+    DIRECTORY_PROBLEM = "directory-problem"
+    DIRECTORY_DOUBT = "directory-doubt"
+    DIRECTORY_LOSS = "directory-loss"
 
     @property
     def remedy(self) -> str:
@@ -77,6 +84,20 @@ _REMEDIES = {
     AlarmKind.TLS_FALLBACK: "A host failed the TLS handshake and gets mail in plaintext for ten minutes: mend its "
     "certificate, or set `tls: require` for the store.",
     AlarmKind.HOST_NOT_FOUND: "A host of the configuration has no address: correct its name, or the DNS. Mail waits.",
+    AlarmKind.FORWARD_LOOP: "Forwards lead in a circle, or over too many steps: mend the forwarding addresses of the "
+    "mailbox named; `sluice route ADDRESS` shows the chain. Mail waits.",
+    AlarmKind.DIRECTORY_DOWN: "The directory cannot be read: mend it, or the way to it; `sluice check --live` tells "
+    "more. Holds set there by others are not seen meanwhile.",
+    AlarmKind.DIRECTORY_DRIFT: "The directory says otherwise of a mailbox that a command holds: nothing was changed "
+    "and its mail stays. Find out who wrote there, then `sluice release ADDRESS`, with --to STORE to set the home.",
+    AlarmKind.DIRECTORY_DISPUTE: "Several mailboxes have one address: take it from all but one of the entries named. "
+    "Mail for it waits.",
+    AlarmKind.DIRECTORY_PROBLEM: "An entry of the directory makes no sense: mend the attribute named. Mail for it "
+    "waits.",
+    AlarmKind.DIRECTORY_DOUBT: "Something is wrong with an entry of the directory, and mail flows all the same: mend "
+    "the attribute named.",
+    AlarmKind.DIRECTORY_LOSS: "Many people of the domain are not in the directory any more, and none was removed here: "
+    "bring them back there; only if they are really gone, `sluice check --accept-loss DOMAIN --reason TEXT`.",
     AlarmKind.UNFIT: "A store is not able to take a message as it is (its size limit, 8-bit or internationalised "
     "mail): raise the limits there and `sluice queue requeue` the parked message. Nothing was returned to the sender.",
     AlarmKind.INTERNAL: "An error of Sluice itself put a message off: report it with the log lines of that message.",

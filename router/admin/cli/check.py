@@ -3,7 +3,7 @@
 stores, certificates, disk and database.
 
 Exit status: 0 nothing is wrong, 78 the configuration is faulty, 1 the configuration is good and `--live` found an
-error (warnings do not count), 75 `--accept-restored` is durable but not applied by every worker yet.
+error (warnings do not count), 75 `--accept-restored` or `--accept-loss` is durable but not applied by every worker yet.
 
 JSON: `{"file", "problems": [{file, line, column, key, message, remedy}], "findings": [{level, area, subject, text,
 remedy}], "fingerprint", "exit"}`.
@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from router.admin.cli import check_loss
 from router.admin.cli.check_certificates import check_listeners
 from router.admin.cli.check_certificates import check_stores as check_store_certificates
 from router.admin.cli.check_dns import check_dns
@@ -28,6 +29,7 @@ from router.admin.cli.context import Context, require_readable
 from router.admin.cli.exits import CommandFailed, Exit
 from router.admin.cli.hold_options import TIMEOUT, Timeout, duration, reason_text
 from router.classify.rules import load_rules
+from router.control.members import Member
 from router.deliver.names import Dns
 from router.settings.loader import load
 from router.settings.problem import Problem, SettingsError
@@ -48,9 +50,13 @@ def check(
     accept_restored: Annotated[
         bool, typer.Option("--accept-restored", help="Take this restored control database as the truth; see the docs.")
     ] = False,
+    accept_loss: Annotated[
+        str,
+        typer.Option("--accept-loss", metavar="DOMAIN", help="The people that a directory has lost there are gone."),
+    ] = "",
     reason: Annotated[
         str | None,
-        typer.Option("--reason", "-r", parser=reason_text, metavar="TEXT", help="Why, with --accept-restored."),
+        typer.Option("--reason", "-r", parser=reason_text, metavar="TEXT", help="Why, with --accept-…."),
     ] = None,
     timeout: Timeout = TIMEOUT,
 ) -> int:
@@ -66,6 +72,8 @@ def check(
         return _tell_problems(context, problems)
     if accept_restored:
         return _accept(context, reason, timeout)
+    if accept_loss:
+        return _accept_loss(context, accept_loss, reason, timeout)
     findings = check_hazards(context)
     if live:
         findings += asyncio.run(_ask(context, settings, step))
@@ -149,9 +157,7 @@ def _accept(context: Context, reason: str | None, timeout: float) -> int:
     done = accept(context, reason, timeout)
     out = context.out
     out.line(f"accepted at epoch {done.epoch}; delivery goes on")
-    for member in done.lagging:
-        out.line(f"durable, NOT in force yet: worker {member.slot} (pid {member.pid}) has not applied it")
-    status = Exit.TRY_AGAIN if done.lagging else Exit.OK
+    status = _tell_lagging(context, done.lagging)
     out.document(
         {
             "accepted": {"epoch": done.epoch, "told": list(done.told), "owned": list(done.owned)},
@@ -160,3 +166,25 @@ def _accept(context: Context, reason: str | None, timeout: float) -> int:
         }
     )
     return status
+
+
+def _accept_loss(context: Context, domain: str, reason: str | None, timeout: float) -> int:
+    if reason is None:
+        raise CommandFailed(Exit.USAGE, "--accept-loss needs --reason", "it stands in the audit")
+    done = check_loss.accept(context, domain, reason, timeout)
+    for one in done.losses:
+        context.out.line(f"accepted: {one}; the next complete sweep removes them")
+    status = _tell_lagging(context, done.lagging)
+    listed = [
+        {"directory": one.source, "domain": one.domain, "missing": one.missing, "known": one.known}
+        for one in done.losses
+    ]
+    waiting = [{"worker": one.slot, "pid": one.pid} for one in done.lagging]
+    context.out.document({"accepted_losses": listed, "waiting_for": waiting, "exit": int(status)})
+    return status
+
+
+def _tell_lagging(context: Context, lagging: Sequence[Member]) -> Exit:
+    for member in lagging:
+        context.out.line(f"durable, NOT in force yet: worker {member.slot} (pid {member.pid}) has not applied it")
+    return Exit.TRY_AGAIN if lagging else Exit.OK

@@ -22,6 +22,7 @@ from router.admin.cli.exits import CommandFailed, Exit
 from router.admin.cli.output import Output
 
 if TYPE_CHECKING:  # pydantic and SQLAlchemy take long to import, and `sluice --help` needs neither
+    from router.admin.cli.directories import Directories
     from router.control.audit import Act
     from router.control.database import ControlDatabase
     from router.settings.schema import Settings
@@ -34,6 +35,7 @@ SYSTEM_FILE = Path("/etc/sluice/sluice.yaml")
 class _Opened:
     settings: "Settings | None" = None
     database: "ControlDatabase | None" = None
+    directories: "Directories | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,17 @@ class Context:
             self._opened.database = _open(self.settings())
         return self._opened.database
 
+    def directories(self) -> "Directories | None":
+        """The LDAP directories; None for a site without, which then needs nothing of LDAP."""
+        if not self.settings().ldaps:
+            return None
+        if self._opened.directories is None:
+            from router.admin.cli.directories import Directories  # noqa: PLC0415 - see above
+            from router.admin.cli.user_selection import never_held  # noqa: PLC0415 - see above
+
+            self._opened.directories = Directories(self.settings(), self.database, lambda: never_held(self))
+        return self._opened.directories
+
     def act(self, reason: str, *, correcting: bool = False, restored: bool = False) -> "Act":
         """
         Who acts, why and when, for a change.
@@ -94,6 +107,9 @@ class Context:
 
     def close(self) -> None:
         """Close what was opened."""
+        if self._opened.directories is not None:
+            self._opened.directories.close()
+            self._opened.directories = None
         if self._opened.database is not None:
             self._opened.database.close()
             self._opened.database = None

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from router.admin.cli import hold_report
+from router.admin.cli import hold_ldif, hold_report
 from router.admin.cli.context import Context
 from router.admin.cli.exits import CommandFailed, Exit
 from router.admin.cli.hold_operations import operations
@@ -49,12 +49,13 @@ def hold(
     """
     Keep the mail of mailboxes here, and wait until no delivery of theirs is under way.
 
-    Exit 0: quiet at Sluice, copy now. 75: the hold stands, but is not quiet in time; run it again to go on waiting.
-    1: ended meanwhile by somebody else. 65: an address cannot be held, and nothing was changed for it.
+    Exit 0: quiet at Sluice, copy now. 75: the hold stands, but is not quiet in time, or the directory could not be
+    told of it; run it again to go on. 1: ended meanwhile by somebody else. 65: an address cannot be held, and nothing
+    was changed for it.
     """
     context = Context.of(ctx)
     wanted = Wanted(addresses or (), file, domain, home, everything)
-    keys = _without_postmaster(context, wanted, select(context, wanted))
+    keys = _without_postmaster(context, wanted, select(context, wanted, fetch=True))
     if dry_run:
         return _preview(context, keys)
     longest = context.settings().safety.max_hold if max_ is None else max_
@@ -82,8 +83,14 @@ def _preview(context: Context, keys: list[str]) -> int:
     found = hold_report.mailboxes_of(context, keys)
     rows = [(key, found[key].home, "join" if found[key].hold else "open") for key in keys if key in found]
     context.out.table(["mailbox", "home", "would"], rows)
+    written = hold_ldif.planned(context, keys, hold=True)
+    hold_ldif.tell(context, written)
     context.out.document(
-        {"dry_run": True, "holds": [{"mailbox": key, "home": home, "would": would} for key, home, would in rows]}
+        {
+            "dry_run": True,
+            "holds": [{"mailbox": key, "home": home, "would": would} for key, home, would in rows],
+            "directory": [one.json() for one in written],
+        }
     )
     return Exit.OK
 
@@ -94,7 +101,7 @@ def _report(context: Context, results: list[HoldResult]) -> int:
     status = hold_report.hold_status(results)
     for one in results:
         hold_report.tell_hold(out, one, found.get(one.key))
-    remark = hold_report.OUT_OF_SIGHT if any(one.quiet for one in results) else ""
+    remark = hold_report.OUT_OF_SIGHT if any(one.quiet and not one.unwritten for one in results) else ""
     if remark:
         out.line(remark)
     out.document(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from router.admin.cli.context import Context
-from router.admin.cli.user_selection import postmaster_mailbox
+from router.admin.cli.user_selection import never_held
 from router.control.barrier import EVERYBODY
 from router.control.members import SUSPECTS, Member, Suspect
 from router.control.operations import Operations
@@ -72,14 +72,16 @@ def operations(context: Context) -> Operations:
     """The operations on the site's control database. Raises `CommandFailed`, `ControlUnavailable`."""
     settings = context.settings()
     dead = DeadMembers(settings.state_dir, socket.gethostname())
-    postmaster = postmaster_mailbox(context)
+    directories = context.directories()
     return Operations(
         context.database(),
         settings.stores,
-        never_held=() if postmaster is None else (postmaster,),
+        never_held=never_held(context),
         lock_probe=dead.probe,
         suspects=dead.suspects,
         settle=longest_settle(settings),
+        writers=None if directories is None else directories.writers(),
+        fetch=None if directories is None else directories.fetch,
     )
 
 

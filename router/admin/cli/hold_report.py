@@ -2,7 +2,8 @@
 Results of hold, release and move as people and programs read them.
 
 The JSON members: a hold is `{mailbox, hold, home, quiet, quiet_at, opened_at, deadline, reason, actor, ended, error,
-waiting_for, in_doubt}`; a release `{mailbox, released, home_before, home, applied, waiting_for, in_doubt, error}`.
+source, unwritten, drift, waiting_for, in_doubt}`; a release `{mailbox, released, home_before, home, applied,
+waiting_for, in_doubt, error, temporary, drift}`.
 `waiting_for` has `{cause, worker, pid, queue_id, store, stage, since, until}`, `in_doubt` has `{queue_id, message_id,
 store, time}`. Times are ISO 8601.
 """
@@ -28,19 +29,22 @@ OUT_OF_SIGHT = (
 
 
 def hold_status(results: Iterable[HoldResult]) -> Exit:
-    """65 could not be held, 1 ended by somebody else, 75 not quiet in time, 0 all quiet: the first that fits any."""
+    """
+    65 could not be held, 1 ended by somebody else, 75 not quiet in time or not in the directory, 0 all quiet: the first
+    that fits any.
+    """
     listed = list(results)
     if any(one.error for one in listed):
         return Exit.DATA
     if any(one.ended for one in listed):
         return Exit.FAILED
-    return Exit.OK if all(one.quiet for one in listed) else Exit.TRY_AGAIN
+    return Exit.OK if all(one.quiet and not one.unwritten for one in listed) else Exit.TRY_AGAIN
 
 
 def release_status(results: Iterable[ReleaseResult]) -> Exit:
-    """65 could not be released, 75 durable but not applied everywhere yet, 0 in force."""
+    """65 could not be released, 75 not everywhere in force yet or the directory is not written, 0 in force."""
     listed = list(results)
-    if any(one.error for one in listed):
+    if any(one.error and not one.temporary for one in listed):
         return Exit.DATA
     return Exit.OK if all(one.applied for one in listed) else Exit.TRY_AGAIN
 
@@ -64,6 +68,9 @@ def hold_json(result: HoldResult, mailbox: Mailbox | None) -> dict[str, object]:
         "actor": hold.actor if hold else None,
         "ended": result.ended,
         "error": result.error,
+        "source": mailbox.source if mailbox is not None else None,
+        "unwritten": result.unwritten,
+        "drift": result.drift,
         "waiting_for": [_waiting_json(one) for one in result.waiting_for],
         "in_doubt": [_doubt_json(one) for one in result.in_doubt],
     }
@@ -79,6 +86,8 @@ def release_json(result: ReleaseResult) -> dict[str, object]:
         "waiting_for": [{"cause": "epoch", "worker": one.slot, "pid": one.pid} for one in result.waiting_for],
         "in_doubt": [_doubt_json(one) for one in result.in_doubt],
         "error": result.error,
+        "temporary": result.temporary,
+        "drift": result.drift,
     }
 
 
@@ -93,25 +102,44 @@ def tell_hold(out: Output, result: HoldResult, mailbox: Mailbox | None) -> None:
         out.line(f"{result.key}: hold {result.hold} was ended meanwhile by somebody else; do not copy")
     elif result.quiet:
         until = f", deadline {moment(hold.deadline)}" if hold and hold.deadline else ""
-        out.line(f"{result.key}: quiet at Sluice, hold {result.hold}, home {home}{until}")
+        copy = "; do not copy yet" if result.unwritten else ""
+        out.line(f"{result.key}: quiet at Sluice, hold {result.hold}, home {home}{until}{copy}")
     else:
         out.line(f"{result.key}: on hold ({result.hold}), NOT quiet yet; do not copy. It waits for:")
         for waiting in result.waiting_for:
             out.line(f"    {waiting_text(waiting)}")
+    for text in beside(result, mailbox):
+        out.line(f"    {text}")
     for doubt in result.in_doubt:
         out.line(f"    in doubt: {doubt_text(doubt)}")
+
+
+def beside(result: HoldResult, mailbox: Mailbox | None) -> list[str]:
+    """What the directory has to do with a hold: that it does not say so yet, and what somebody else wrote there."""
+    source = f"the directory {mailbox.source}" if mailbox is not None else "the directory"
+    found = []
+    if result.unwritten:
+        found.append(f"NOT written into {source}: {result.unwritten}")
+        found.append("its mail is kept here all the same; the same command, repeated, finishes it there")
+    if result.drift:
+        found.append(f"drift: {result.drift}")
+    return found
 
 
 def tell_release(out: Output, result: ReleaseResult) -> None:
     """One line a mailbox, and what it waits for or will be delivered a second time."""
     if result.error:
         out.line(f"{result.key}: not released: {result.error}")
+        if result.temporary:
+            out.line("    its mail is still held; the same command, repeated, finishes it")
         return
     flip = f"home {result.home}" if result.home == result.home_before else f"home {result.home_before} -> {result.home}"
     did = "released" if result.released else "was not on hold"
     out.line(f"{result.key}: {did}, {flip}" + ("" if result.applied else "; durable, NOT in force everywhere yet"))
     for member in result.waiting_for:
         out.line(f"    worker {member.slot} (pid {member.pid}) has not applied it")
+    if result.drift:
+        out.line(f"    drift: {result.drift}")
     for doubt in result.in_doubt:
         out.line(f"    may arrive twice: {doubt_text(doubt)}")
 

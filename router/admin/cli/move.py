@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from router.admin.cli import hold_report
+from router.admin.cli import hold_ldif, hold_report
 from router.admin.cli.context import Context
 from router.admin.cli.exits import CommandFailed, Exit
 from router.admin.cli.hold_operations import operations
@@ -27,7 +27,7 @@ from router.control.audit import Act
 from router.control.holds import Terms
 from router.control.mailboxes import Record
 from router.control.operations import HoldResult, MoveResult, Operations
-from router.errors import Conflict, NotFound
+from router.errors import Conflict, LookupFailed, NotFound
 
 app = typer.Typer()
 
@@ -78,13 +78,14 @@ def move(
     CMD runs without a shell while the mailbox is quiet, with SLUICE_ADDRESS, SLUICE_ALIASES (separated by spaces),
     SLUICE_HOME, SLUICE_TARGET and SLUICE_HOLD in its environment. If it fails, the mailbox stays on hold.
 
-    Exit 0: all are moved. 1: a copy failed, or somebody else ended a hold. 75: not quiet, or not in force, in time.
+    Exit 0: all are moved. 1: a copy failed, or somebody else ended a hold. 75: not quiet, or not in force, in time, or
+    the directory could not be written: what is on hold stays so, and the same command goes on.
     65: a mailbox cannot be moved.
     """
     context = Context.of(ctx)
     require_store(context.settings().stores, to)
     copy = CopyCommand.parse(run, quiet=context.json) if run else None
-    keys = select(context, Wanted(addresses or (), file, domain, home))
+    keys = select(context, Wanted(addresses or (), file, domain, home), fetch=True)
     if dry_run:
         return _preview(context, keys, to)
     longest = context.settings().safety.max_hold if max_ is None else max_
@@ -128,6 +129,8 @@ def _move(context: Context, works: Operations, key: str, plan: Plan) -> Moved:
         result = works.move(key, plan.target, act, run=copy, terms=terms, timeout=plan.timeout)
     except (Conflict, NotFound) as error:
         return Moved(key, "release" if copied else "hold", Exit.FAILED if copied else Exit.DATA, error=error.private)
+    except LookupFailed as error:
+        return Moved(key, "release" if copied else "hold", Exit.TRY_AGAIN, error=f"{error.private}; run it again")
     return _judge(key, result)
 
 
@@ -143,9 +146,19 @@ def _judge(key: str, result: MoveResult) -> Moved:
         return Moved(key, "hold", Exit.FAILED, result, "the hold was ended meanwhile by somebody else")
     if not result.hold.quiet:
         return Moved(key, "hold", Exit.TRY_AGAIN, result, "on hold, but not quiet in time; run it again")
+    if result.hold.unwritten:
+        text = "on hold here, but the directory could not be told: nothing was copied; run it again"
+        return Moved(key, "hold", Exit.TRY_AGAIN, result, text)
     if result.status:
         text = f"the copy command failed with status {result.status}; the mailbox stays on hold"
         return Moved(key, "copy", Exit.FAILED, result, text)
+    return _judge_release(key, result)
+
+
+def _judge_release(key: str, result: MoveResult) -> Moved:
+    if result.release is not None and result.release.error:
+        text = f"copied and still on hold, for the directory could not be written: {result.release.error}; run it again"
+        return Moved(key, "release", Exit.TRY_AGAIN, result, text)
     if result.release is None or not result.release.applied:
         return Moved(key, "release", Exit.TRY_AGAIN, result, "released, but not in force everywhere yet")
     return Moved(key, "moved", Exit.OK, result)
@@ -156,7 +169,10 @@ def _preview(context: Context, keys: Sequence[str], to: str) -> int:
     rows = [(key, found[key].home, to, bool(found[key].hold)) for key in keys if key in found]
     context.out.table(["mailbox", "home", "home after", "on hold"], rows)
     planned = [{"mailbox": key, "home_before": old, "home": new, "held": held} for key, old, new, held in rows]
-    context.out.document({"dry_run": True, "moves": planned})
+    going = [key for key, home, _, held in rows if held or home != to]
+    written = hold_ldif.planned(context, going, hold=True, release=True, to=to)
+    hold_ldif.tell(context, written)
+    context.out.document({"dry_run": True, "moves": planned, "directory": [one.json() for one in written]})
     return Exit.OK
 
 
@@ -169,10 +185,19 @@ def _tell(context: Context, one: Moved) -> None:
     else:
         out.line(f"{one.key}: {one.step}")
     if one.result is not None:
+        for text in _of_directory(one.result):
+            out.line(f"    {text}")
         for waiting in one.result.hold.waiting_for:
             out.line(f"    waits for {hold_report.waiting_text(waiting)}")
         for doubt in one.result.hold.in_doubt:
             out.line(f"    in doubt: {hold_report.doubt_text(doubt)}")
+
+
+def _of_directory(result: MoveResult) -> list[str]:
+    found = hold_report.beside(result.hold, None)
+    if result.release is not None and result.release.drift:
+        found.append(f"drift: {result.release.drift}")
+    return found
 
 
 def _close(context: Context, done: Sequence[Moved], keys: Sequence[str]) -> int:

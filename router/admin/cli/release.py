@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from router.admin.cli import hold_report
+from router.admin.cli import hold_ldif, hold_report
 from router.admin.cli.context import Context
 from router.admin.cli.exits import Exit
 from router.admin.cli.hold_operations import operations
@@ -30,12 +30,13 @@ def release(
     """
     End holds: kept and deferred mail is delivered at once, oldest first. Filters mean mailboxes on hold only.
 
-    Exit 0: in force in every worker. 75: durable, but not in force everywhere in time. 65: one could not be released.
+    Exit 0: in force in every worker. 75: durable, but not in force everywhere in time; or the directory could not be
+    written, then the mail is still held: run it again. 65: one could not be released.
     """
     context = Context.of(ctx)
     if to:
         require_store(context.settings().stores, to)
-    keys = select(context, Wanted(addresses or (), file, domain, home, everything, held=True))
+    keys = select(context, Wanted(addresses or (), file, domain, home, everything, held=True), fetch=True)
     if dry_run:
         return _preview(context, keys, to)
     results = operations(context).release(keys, context.act(reason), to or None, timeout=timeout)
@@ -52,5 +53,8 @@ def _preview(context: Context, keys: list[str], to: str) -> int:
     rows = [(key, bool(found[key].hold), found[key].home, to or found[key].home) for key in keys if key in found]
     context.out.table(["mailbox", "on hold", "home", "home after"], rows)
     planned = [{"mailbox": key, "held": held, "home_before": old, "home": new} for key, held, old, new in rows]
-    context.out.document({"dry_run": True, "releases": planned})
+    held = [key for key, held, _, _ in rows if held]
+    written = hold_ldif.planned(context, held, release=True, to=to or None)
+    hold_ldif.tell(context, written)
+    context.out.document({"dry_run": True, "releases": planned, "directory": [one.json() for one in written]})
     return Exit.OK

@@ -1,16 +1,18 @@
 """
 `sluice user import|list|show|set|history`: the mailboxes.
 
-The JSON of a mailbox: `{mailbox, home, status, target, moved_at, hold}`, from `show` also `addresses, division,
-size_bytes, protected_until`; `hold` is null or `{number, reason, actor, batch, opened_at, deadline, target, quiet_at,
-origin}`.
+The JSON of a mailbox: `{mailbox, source, kind, home, status, target, moved_at, problem, hold}`, from `show` also
+`addresses, division, size_bytes, protected_until, dn`; `hold` is null or `{number, reason, actor, batch, opened_at,
+deadline, target, quiet_at, origin}`.
 """
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
 import typer
+from sqlalchemy import Connection
 
 from router.admin.cli.context import Context
 from router.admin.cli.exits import CommandFailed, Exit
@@ -19,7 +21,7 @@ from router.admin.cli.output import Column, moment, octets, span
 from router.admin.cli.user_change import change
 from router.admin.cli.user_import import import_file
 from router.admin.cli.user_selection import Addresses, FromFile, Wanted, pages, select
-from router.control import audit, holds, mailboxes
+from router.control import audit, entries, holds, mailboxes
 from router.control.mailboxes import Filter, Record
 from router.model.mailbox import Hold, Mailbox, Status
 
@@ -46,7 +48,7 @@ def list_(
             rows.append(_row(mailbox))
         if place == limit:
             break
-    out.table(["mailbox", "home", "status", "hold", "target", "moved"], rows)
+    out.table(["mailbox", "home", "status", "hold", "target", "moved", "source"], rows)
     out.note(f"{len(rows)} mailboxes")
 
 
@@ -63,8 +65,9 @@ def show(ctx: typer.Context, addresses: Addresses = None, file: FromFile = None)
             raise CommandFailed(Exit.DATA, f"{key}: the mailbox went away meanwhile")
         if shown:
             out.line()
-        out.fields(_fields(record, protect))
-        shown.append(_record_json(record, protect))
+        names = context.database().run_read(partial(_names, mailbox=record.mailbox))
+        out.fields(_fields(record, protect, names))
+        shown.append({**_record_json(record, protect), "dn": list(names)})
     out.document({"mailboxes": shown})
 
 
@@ -115,10 +118,13 @@ def mailbox_json(mailbox: Mailbox) -> dict[str, object]:
     """What `user list` says of a mailbox."""
     return {
         "mailbox": mailbox.key,
+        "source": mailbox.source,
+        "kind": mailbox.kind,
         "home": mailbox.home,
         "status": mailbox.status.value,
         "target": mailbox.target,
         "moved_at": moment(mailbox.moved_at),
+        "problem": mailbox.problem,
         "hold": None if mailbox.hold is None else hold_json(mailbox.hold),
     }
 
@@ -166,12 +172,22 @@ def _record_json(record: Record, protect: float) -> dict[str, object]:
 
 def _row(mailbox: Mailbox) -> tuple[object, ...]:
     hold = "" if mailbox.hold is None else ("quiet" if mailbox.hold.quiet_at else "not quiet")
-    return mailbox.key, mailbox.home, mailbox.status.value, hold, mailbox.target, moment(mailbox.moved_at)
+    moved = moment(mailbox.moved_at)
+    return mailbox.key, mailbox.home, mailbox.status.value, hold, mailbox.target, moved, mailbox.source
 
 
-def _fields(record: Record, protect: float) -> list[tuple[str, object]]:
+def _names(connection: Connection, mailbox: Mailbox) -> tuple[str, ...]:
+    """The DNs of the entries that are the mailbox; nearly always one, and none where no directory knows it."""
+    known = entries.of_keys(connection, [mailbox.key]).get(mailbox.key, [])
+    return tuple(one.entry.dn for one in known if one.source == mailbox.source)
+
+
+def _fields(record: Record, protect: float, names: Sequence[str]) -> list[tuple[str, object]]:
     mailbox = record.mailbox
-    pairs: list[tuple[str, object]] = [("mailbox", mailbox.key)]
+    pairs: list[tuple[str, object]] = [("mailbox", mailbox.key), ("source", mailbox.source)]
+    pairs += [("entry", name) for name in names]
+    pairs += [("kind", mailbox.kind)] if mailbox.kind != "mailbox" else []
+    pairs += [("problem", mailbox.problem)] if mailbox.problem else []
     pairs += [("address", one) for one in record.addresses if one != mailbox.key]
     pairs += [("home", mailbox.home), ("status", mailbox.status.value), ("target", mailbox.target)]
     pairs += [("division", record.division)]

@@ -2,8 +2,9 @@
 `sluice user set`: change the home, status, addresses, target or division of mailboxes by hand.
 
 Guarantees: the change is one transaction per mailbox with its audit row; setting what is set changes nothing. On
-return it is in force in every worker. A home changed without a hold loses no mail, but deliveries to the old store
-may be under way: that is what `move` is for.
+return it is in force in every worker. Home, status and addresses of people from a directory are refused before anything
+is changed: its next reading would undo them. A home changed without a hold loses no mail, but deliveries to the old
+store may be under way: that is what `move` is for.
 """
 
 import time
@@ -24,6 +25,7 @@ from router.control import changes, edits, mailboxes
 from router.control.audit import Act
 from router.control.edits import Edit
 from router.control.mailboxes import Record
+from router.control.schema import DATABASE
 from router.errors import NotFound
 from router.model.address import AddressSyntaxError, parse_address
 from router.model.mailbox import Status
@@ -83,12 +85,34 @@ def change(
     keys = select(context, Wanted(addresses or (), file))
     if request.add and len(keys) > 1:
         raise CommandFailed(Exit.USAGE, "an address can be added to one mailbox only")
+    _require_ours(context, keys, request)
     act = context.act(reason, correcting=True)
     work = partial(_edit, request=request, act=act, force=force)
     if dry_run:
         return _preview(context, keys, request)
     done = [context.database().run_write(partial(work, key=key)) for key in keys]
     return _report(context, done, timeout)
+
+
+def _require_ours(context: Context, keys: Sequence[str], request: Request) -> None:
+    """Raises `CommandFailed` naming everybody whose directory says otherwise than is to be set."""
+    found = context.database().run_read(partial(mailboxes.records, keys=keys))
+    elsewhere = [one for one in found.values() if one.mailbox.source != DATABASE and _differs(one, request)]
+    if elsewhere:
+        raise CommandFailed(
+            Exit.DATA,
+            "what a directory says is changed there; nothing was done",
+            "change the entry (`sluice user show` names it), or the home by `sluice move`, which writes it there",
+            tuple(f"{one.mailbox.key} comes from the directory {one.mailbox.source}" for one in elsewhere),
+        )
+
+
+def _differs(before: Record, request: Request) -> bool:
+    """Whether home, status or addresses would become another."""
+    wanted, old = request.edit_of(before), before.mailbox
+    home = wanted.home is not None and wanted.home != old.home
+    status = wanted.status is not None and wanted.status is not old.status
+    return home or status or (wanted.aliases is not None and wanted.aliases | {old.key} != set(before.addresses))
 
 
 def _edit(connection: Connection, key: str, request: Request, act: Act, *, force: bool) -> tuple[Record, Record, int]:

@@ -12,6 +12,7 @@ On failure: `CommandFailed`: 64 for nothing or too much, 65 for addresses that a
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,8 +64,12 @@ class Wanted:
         return bool(self.domain or self.home or self.everything)
 
 
-def select(context: Context, wanted: Wanted) -> list[str]:
-    """The keys of the mailboxes meant; may be empty when a filter finds nobody. Raises `CommandFailed`."""
+def select(context: Context, wanted: Wanted, *, fetch: bool = False) -> list[str]:
+    """
+    The keys of the mailboxes meant; may be empty when a filter finds nobody. Raises `CommandFailed`.
+
+    With `fetch`, named people who are not known yet are looked up in the directories; raises `LookupFailed`.
+    """
     named = list(read_addresses(wanted.addresses, wanted.file))
     if wanted.by_filter:
         if named:
@@ -72,7 +77,7 @@ def select(context: Context, wanted: Wanted) -> list[str]:
         return list(_by_filter(context, wanted))
     if not named:
         raise CommandFailed(Exit.USAGE, "no address is given", "name addresses, or use --domain, --home or --all")
-    return resolve(context, named)
+    return resolve(context, named, fetch=fetch)
 
 
 def read_addresses(arguments: Iterable[str], file: Path | None = None) -> Iterator[str]:
@@ -88,12 +93,14 @@ def read_addresses(arguments: Iterable[str], file: Path | None = None) -> Iterat
         yield from _from_file(file)
 
 
-def resolve(context: Context, texts: Sequence[str]) -> list[str]:
+def resolve(context: Context, texts: Sequence[str], *, fetch: bool = False) -> list[str]:
     """The mailbox keys of addresses, in their order, each once. Raises `CommandFailed` naming every bad one."""
     rules = rules_of(context)
     problems: list[str] = []
     keys: list[str] = []
     parsed = _parse(texts, problems)
+    if fetch and (directories := context.directories()) is not None:
+        directories.fetch(_not_known(context, rules, parsed))
     for start in range(0, len(parsed), _TOGETHER):
         run = parsed[start : start + _TOGETHER]
         wanted = {key for address in run for key in _keys(rules, address)}
@@ -123,6 +130,12 @@ def postmaster_mailbox(context: Context) -> str | None:
     found = context.database().run_read(partial(mailboxes.find, keys=sorted(keys)))
     mailbox = _mailbox_of(rules, rules.postmaster, found, [])
     return None if mailbox is None else mailbox.key
+
+
+def never_held(context: Context) -> tuple[str, ...]:
+    """The mailboxes that no hold may stop: the postmaster's, where it is one."""
+    postmaster = postmaster_mailbox(context)
+    return () if postmaster is None else (postmaster,)
 
 
 def _by_filter(context: Context, wanted: Wanted) -> Iterator[str]:
@@ -165,6 +178,20 @@ def _parse(texts: Sequence[str], problems: list[str]) -> list[Address]:
 def _keys(rules: AddressRules, address: Address) -> Sequence[str]:
     todo = plan(rules, address)
     return todo.keys if todo is not None else ()
+
+
+def _not_known(context: Context, rules: AddressRules, parsed: Sequence[Address]) -> list[str]:
+    """The keys of addresses that nobody here has in any reading."""
+    missing: list[str] = []
+    for address in parsed:
+        todo = plan(rules, address)
+        if todo is None:
+            continue
+        known = context.database().run_read(partial(mailboxes.find, keys=todo.keys))
+        with suppress(BadRouteData):
+            if match(todo, merge([known])) is None:
+                missing += todo.keys
+    return list(dict.fromkeys(missing))
 
 
 def _mailbox_of(rules: AddressRules, address: Address, known: Found, problems: list[str]) -> Mailbox | None:

@@ -85,7 +85,7 @@ def test_the_document_of_a_hold(sluice: Sluice) -> None:
     assert {"version", "holds", "remark", "exit"} == set(found.json)
     one = found.json["holds"][0]
     assert {"mailbox", "hold", "home", "quiet", "quiet_at", "opened_at", "deadline", "reason", "actor", "ended",
-            "error", "waiting_for", "in_doubt"} == set(one)  # fmt: skip
+            "error", "source", "unwritten", "drift", "waiting_for", "in_doubt"} == set(one)  # fmt: skip
     assert (one["mailbox"], one["home"], one["quiet"], one["ended"]) == (ANN, "cliff", True, False)
 
 

@@ -83,11 +83,12 @@ def test_an_import_not_applied_everywhere_is_75(sluice: Sluice, database: Contro
 
 def test_list(sluice: Sluice) -> None:
     plain = sluice("user", "list")
-    assert plain.out.splitlines()[0].split() == ["MAILBOX", "HOME", "STATUS", "HOLD", "TARGET", "MOVED"]
+    assert plain.out.splitlines()[0].split() == ["MAILBOX", "HOME", "STATUS", "HOLD", "TARGET", "MOVED", "SOURCE"]
     assert len(plain.out.splitlines()) == 6
     found = sluice("user", "list", "--home", "cliff", "--status", "active", "--limit", "2", "--json").lines
     assert [one["mailbox"] for one in found] == [ANN, BOB]
-    assert set(found[0]) == {"version", "mailbox", "home", "status", "target", "moved_at", "hold"}
+    members = {"version", "mailbox", "source", "kind", "home", "status", "target", "moved_at", "problem", "hold"}
+    assert set(found[0]) == members
     sluice("hold", ANN, *BECAUSE)
     held = sluice("user", "list", "--held", "--json").lines
     assert [one["hold"]["reason"] for one in held] == ["because"]
