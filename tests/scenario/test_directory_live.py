@@ -150,3 +150,24 @@ async def test_a_reload_follows_another_directory(site: Site, server: Slapd, unt
             await asyncio.to_thread(site.reload, {"directory": both})
             await until(lambda: answer(site, "carl@example.edu").startswith("250"), "carl is known")
             await until(lambda: len(states(site)) == 2 and followed(site), "both are followed")
+
+
+async def test_commands_write_into_the_directory_and_move_somebody(
+    site: Site, stores: dict[str, RecordingStore], server: Slapd, until: Until
+) -> None:
+    async with site:
+        await until(lambda: followed(site), "the directory is followed")
+        held = await site.hold(ANN)
+        assert held.quiet
+        assert server.entry(sun_dn("ann"))["mailUserStatus"] == ["hold"]
+        await asyncio.to_thread(submit, site, ANN, tag="m1")
+        assert (await site.release(ANN, to="new")).home == "new"
+        found = server.entry(sun_dn("ann"))
+        assert (found["mailUserStatus"], found["mailHost"]) == (["active"], [NEW_HOST])
+        assert await site.drained() == 0
+        assert (at(stores["old"]), at(stores["new"])) == ([], ["m1"])
+        assert (await site.move(BOB, "old")).home == "old"
+        assert server.entry(sun_dn("bob"))["mailHost"] == [OLD_HOST]
+        await asyncio.to_thread(submit, site, BOB, tag="m2")
+        assert await site.drained() == 0
+        assert at(stores["old"]) == ["m2"]

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from router.admin.cli.directories import Directories
 from router.control import following
+from router.demo.office import Office
 from router.model.directory import DirectoryState
 from support.people_ldif import NEW_HOST, OLD_HOST
 from support.site import Site, StoreAt
@@ -42,6 +44,27 @@ def source_of(server: Slapd, ldap: Mapping[str, Any] | None = None) -> dict[str,
     return keys | dict(ldap or {})
 
 
+class DirectorySite(Site):
+    """A `Site` whose operations write into the directories, as the commands do."""
+
+    _access: Directories | None = None
+
+    @property
+    def office(self) -> Office:
+        if self._office is None:
+            settings = self.settings
+            made: list[Office] = []
+            self._access = Directories(settings, lambda: made[0].database, frozenset)
+            made.append(Office(settings, writers=self._access.writers(), fetch=self._access.fetch))
+            self._office = made[0]
+        return self._office
+
+    def close(self) -> None:
+        if self._access is not None:
+            self._access.close()
+        super().close()
+
+
 def directory_site(
     directory: Path,
     stores: Sequence[StoreAt],
@@ -50,10 +73,10 @@ def directory_site(
     ldap: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     **more: Any,
-) -> Site:
-    """A `Site` that has nobody but the people of the directory."""
+) -> "DirectorySite":
+    """A site that has nobody but the people of the directory."""
     keys = {"directory": ["database", {"ldap": source_of(server, ldap)}], **(settings or {})}
-    return Site(directory, stores, settings=keys, **more)
+    return DirectorySite(directory, stores, settings=keys, **more)
 
 
 def states(site: Site) -> tuple[DirectoryState, ...]:
