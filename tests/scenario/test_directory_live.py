@@ -167,7 +167,8 @@ async def test_commands_write_into_the_directory_and_move_somebody(
         assert await site.drained() == 0
         assert (at(stores["old"]), at(stores["new"])) == ([], ["m1"])
         moved = await site.move(BOB, "old")
-        assert moved.release is not None and moved.release.home == "old"
+        assert moved.release is not None
+        assert moved.release.home == "old"
         assert server.entry(sun_dn("bob"))["mailHost"] == [OLD_HOST]
         await asyncio.to_thread(submit, site, BOB, tag="m2")
         assert await site.drained() == 0
