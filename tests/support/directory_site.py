@@ -87,7 +87,7 @@ def states(site: Site) -> tuple[DirectoryState, ...]:
 def followed(site: Site) -> bool:
     """Whether every directory was swept and has no fault."""
     found = states(site)
-    return bool(found) and all(one.swept_at is not None and not one.fault for one in found)
+    return bool(found) and all(one.swept_at and one.followed_at and not one.fault for one in found)
 
 
 def answer(site: Site, address: str) -> str:
