@@ -160,11 +160,13 @@ class CachingClassifier:
             self._cache.forget_denied()
             raise
         matched = match(todo, known)
-        if matched is not None:
+        if matched is not None and not matched.catch_all:
             return _Answer(matched.found, Standing.FIRM if matched.firm else Standing.DERIVED)
         for key in todo.keys:
             if key in known.doubtful:
                 raise LookupFailed(known.doubtful[key])
+        if matched is not None:
+            return _Answer(matched.found, Standing.DERIVED)
         match todo.policy.unknown:
             case "store":
                 found = self._unknown(todo, known, "by the domain's policy", store=todo.policy.store)

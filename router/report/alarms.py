@@ -36,6 +36,7 @@ class AlarmKind(StrEnum):
     UNFIT = "store-unfit"
     TLS_FALLBACK = "tls-fallback"
     HOST_NOT_FOUND = "host-not-found"
+    FORWARD_LOOP = "forward-loop"
 
     @property
     def remedy(self) -> str:
@@ -77,6 +78,8 @@ _REMEDIES = {
     AlarmKind.TLS_FALLBACK: "A host failed the TLS handshake and gets mail in plaintext for ten minutes: mend its "
     "certificate, or set `tls: require` for the store.",
     AlarmKind.HOST_NOT_FOUND: "A host of the configuration has no address: correct its name, or the DNS. Mail waits.",
+    AlarmKind.FORWARD_LOOP: "Forwards in the directory lead in a circle, or through too many mailboxes: `sluice route "
+    "ADDRESS` shows the next step of each. Mail waits.",
     AlarmKind.UNFIT: "A store is not able to take a message as it is (its size limit, 8-bit or internationalised "
     "mail): raise the limits there and `sluice queue requeue` the parked message. Nothing was returned to the sender.",
     AlarmKind.INTERNAL: "An error of Sluice itself put a message off: report it with the log lines of that message.",
