@@ -90,11 +90,9 @@ def decode_message(spool: int, generation: int, row: tuple[Any, ...]) -> QueuedM
 
 def encode_recipient(new: NewRecipient) -> str:
     """What was received of one RCPT; of what was forwarded also by whom."""
-    address = new.address
-    rest = f",{_encode(new.via)},{_encode(new.kept)}" if new.via else ""
-    return (
-        f"[{text(address.wire)},{text(address.local)},{text(address.domain)},{text(new.notify)},{text(new.orcpt)}{rest}]"
-    )
+    one = new.address
+    way = f",{_encode(new.via)},{_encode(new.kept)}" if new.via else ""
+    return f"[{text(one.wire)},{text(one.local)},{text(one.domain)},{text(new.notify)},{text(new.orcpt)}{way}]"
 
 
 def recipient_crc(number: int, own: int, facts: str) -> int:
