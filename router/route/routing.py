@@ -94,8 +94,9 @@ class Routing:
                 return route
 
     def _route(self, found: Classification, facts: DispatchFacts) -> Route:
-        if found.mailbox is not None and found.mailbox.hold is not None and found.kind is not Kind.LIST:
-            return Held(found.mailbox.key, found.mailbox.hold)
+        own = found.mailbox
+        if own is not None and own.hold is not None and own.kind != LIST:
+            return Held(own.key, own.hold)
         for mailbox in facts.chain:
             if mailbox.hold is not None and mailbox.kind != LIST:
                 return Held(mailbox.key, mailbox.hold)
