@@ -68,7 +68,7 @@ def test_status_comes_before_forward() -> None:
     assert isinstance(dispatch(replace(JOE, status=Status.OVERQUOTA)), Expand)
 
 
-# --- the routing address -----------------------------------------------------------------------------------------------
+# --- the routing address --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("home", ["cliff", "zimbra"])
@@ -88,7 +88,7 @@ def test_routing_address_without_a_home_is_a_forward_without_a_copy() -> None:
     assert not route.keeps
 
 
-# --- the way -----------------------------------------------------------------------------------------------------------
+# --- the way --------------------------------------------------------------------------------------------------------
 
 
 def test_copy_goes_to_the_home_and_is_not_expanded_again() -> None:
@@ -165,7 +165,7 @@ def test_unknown_target_is_not_returned_while_anybody_on_the_way_is_protected() 
     assert ROUTING.at_dispatch(unknown, facts, NOW) == Refuse(replies.UNKNOWN)
 
 
-# --- loop marks --------------------------------------------------------------------------------------------------------
+# --- loop marks -----------------------------------------------------------------------------------------------------
 
 
 def marks(lane: str, *forwarded: str) -> tuple[str, ...]:
@@ -191,7 +191,7 @@ def test_what_leaves_the_site_without_a_forward_has_no_mark() -> None:
     assert marks("mx:outside.example") == ()
 
 
-# --- groups ------------------------------------------------------------------------------------------------------------
+# --- groups ---------------------------------------------------------------------------------------------------------
 
 
 def test_group_goes_to_its_home_and_is_never_held() -> None:
@@ -212,7 +212,7 @@ def test_status_of_a_group_is_obeyed(status: Status, reply: int) -> None:
     assert route.reply.code == reply
 
 
-# --- catch-alls --------------------------------------------------------------------------------------------------------
+# --- catch-alls -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
