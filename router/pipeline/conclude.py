@@ -119,12 +119,11 @@ class Concluder:
         return settled
 
     def _begin(self, opened: Work, began: int) -> None:
-        """Begin with what forwards have opened; copies of released mail have their turn in their mailbox's release."""
+        """Begin with what forwards have opened. The release of a mailbox waits for the copy of what it released."""
         for one in opened.recipients:
-            if one.draining:
+            if one.draining:  # released for another mailbox on the way, whose release does not look for it
                 self._releases.arrived(one.mailbox)
-        live = tuple(one for one in opened.recipients if not one.draining)
-        for work in self._claims.fresh([Work(opened.message, live)], began):
+        for work in self._claims.fresh([opened], began):
             self._claims.take(one.number for one in work.recipients)
             self._offer(work)
 

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
-from support.memory import StagedSender, World
+from support.memory import PlainSigner, StagedSender, World
 from support.plane import GRACE, PROTECT, Plane
 
 from router.errors import LookupFailed, SpoolUnavailable
 from router.model.address import Address
+from router.model.envelope import QueuedMessage, Work
 from router.model.mailbox import Status
 from router.model.outcome import Disposition
 from router.model.parcel import Settled
@@ -336,6 +338,95 @@ async def test_released_mail_keeps_its_order_through_a_forward(world: World) -> 
         await plane.settle(lambda: not plane.spool.rows)
         at_home = [arrival.queue_id for arrival in plane.arrivals if arrival.lane == "new"]
         assert at_home == [f"Q{number}" for number in range(1, 7)]
+
+
+async def test_copy_of_mail_that_another_release_freed_is_not_left_behind(world: World) -> None:
+    """It was held for who forwarded it, and is released for that one; its copy is found all the same."""
+    world.add("alice", "old", "dan@example.edu", keeps=False)
+    world.add("dan", "new", OUTSIDE, keeps=True)
+    async with plane_of(world) as plane:
+        await plane.send(ALICE)
+        plane.classifier.slow = asyncio.Event()
+        plane.classifier.apply(world.change("dan@example.edu"))
+        await plane.settle(lambda: len(plane.spool.closed) == 1)
+        plane.hold(ALICE)
+        plane.classifier.slow.set()
+        await plane.settle()
+        (row,) = plane.spool.rows.values()
+        assert (row.recipient.address.key, row.recipient.mailbox) == ("dan@example.edu", ALICE)
+        offer = plane.lanes.offer
+
+        def no_room(name: str, work: Work) -> bool:
+            return not any(one.draining for one in work.recipients) and offer(name, work)
+
+        plane.lanes.offer = no_room  # type: ignore[method-assign]
+        plane.release(ALICE)
+        await plane.settle(lambda: not plane.spool.rows)
+        assert taken(plane) == {("new", "dan@example.edu"): 1, (MX, OUTSIDE): 1}
+
+
+async def test_lookup_of_who_forwarded_it_must_not_fail(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who forwarded it may be on hold by now: nobody can say."""
+    world.add("alice", "old", BOB, keeps=False)
+    async with plane_of(world) as plane:
+        plane.lanes.pause(frozenset({"new"}))
+        await plane.send(ALICE)
+        await plane.settle(lambda: not len(plane.claims) and len(plane.spool.closed) == 1)
+        classify = plane.classifier.classify
+
+        async def failing(address: Address) -> Classification:
+            if address.key == ALICE:
+                raise LookupFailed("down")
+            return await classify(address)
+
+        plane.classifier.apply(world.change(ALICE))
+        monkeypatch.setattr(plane.classifier, "classify", failing)
+        plane.lanes.pause(frozenset())
+        for _ in range(3):
+            plane.advance(LIFETIME)
+            await asyncio.sleep(0.05)
+        assert taken(plane) == {}
+        assert [row.recipient.state.value for row in plane.spool.rows.values()] == ["queued"]
+        monkeypatch.setattr(plane.classifier, "classify", classify)
+        plane.advance(LIFETIME)
+        await plane.settle(lambda: taken(plane) == {("new", BOB): 1})
+
+
+async def test_target_that_makes_no_sense_is_delivered_as_soon_as_it_does(world: World) -> None:
+    world.add("alice", "old", BOB, keeps=False)
+    world.add("bob", "new", problem="two hosts")
+    async with plane_of(world) as plane:
+        assert await plane.send(ALICE) == []
+        await plane.settle(lambda: not len(plane.claims) and ("bad-route-data", BOB) in alarms(plane))
+        (row,) = plane.spool.rows.values()
+        assert row.recipient.mailbox == BOB
+        world.add("bob", "new")
+        world.epoch += 1
+        plane.following.apply(world.change(BOB))
+        await plane.settle(lambda: taken(plane) == {("new", BOB): 1})
+
+
+async def test_signer_is_told_by_whose_forwards_a_message_goes_on(world: World) -> None:
+    world.add("alice", "old", "dan@example.edu", keeps=True)
+    world.add("dan", "new", OUTSIDE, keeps=False)
+    told: dict[str, tuple[str, ...]] = {}
+
+    class Signer(PlainSigner):
+        def received_field(
+            self,
+            message: QueuedMessage,
+            lane: str,
+            recipients: Sequence[tuple[str, str]],
+            forwarded: Sequence[str] = (),
+        ) -> bytes:
+            told[lane] = tuple(forwarded)
+            return super().received_field(message, lane, recipients, forwarded)
+
+    async with plane_of(world) as plane:
+        plane.dispatcher._signer = Signer()
+        await plane.send(ALICE, CAROL)
+        await plane.settle(lambda: not plane.spool.rows)
+    assert told == {"old": (ALICE,), MX: (ALICE, "dan@example.edu"), "lists": ()}
 
 
 # --- refusals and failures --------------------------------------------------------------------------------------------
