@@ -58,6 +58,8 @@ class NewRecipient:
     """Mailboxes whose forwards it was opened for, the last one last; () for what a client gave us."""
     kept: tuple[str, ...] = ()
     """Those of `via` whose home got a copy of its own."""
+    through: tuple[str, ...] = ()
+    """Address keys by which the mailboxes of `via` were reached: a mailbox may have its name outside our domains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ class QueuedRecipient:
     """As `NewRecipient.via`."""
     kept: tuple[str, ...] = ()
     """As `NewRecipient.kept`."""
+    through: tuple[str, ...] = ()
+    """As `NewRecipient.through`."""
 
 
 @dataclass(frozen=True, slots=True)

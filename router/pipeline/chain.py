@@ -102,8 +102,9 @@ async def _all(present: Present, targets: tuple[Address, ...]) -> list[Classific
 
 
 def _on_the_way(recipient: QueuedRecipient) -> Iterator[Address]:
+    """By name and by the address they were reached at: a name may be outside our domains, an address may move."""
     own = recipient.address
-    for key in recipient.via:
+    for key in dict.fromkeys((*recipient.via, *recipient.through)):
         if key == own.key:
             yield own
         else:

@@ -8,6 +8,8 @@ of success hears of one thing once: where one recipient becomes several, of that
 On failure: nothing here fails.
 """
 
+from dataclasses import replace
+
 from router.model.envelope import NewRecipient, QueuedRecipient
 from router.model.route import Expand
 
@@ -20,15 +22,15 @@ def openings(recipient: QueuedRecipient, route: Expand) -> tuple[NewRecipient, .
     """The recipients that take the place of this one: the targets, then the copy that its home keeps."""
     via = (*recipient.via, route.mailbox)
     kept = (*recipient.kept, route.mailbox) if route.keeps else recipient.kept
+    through = (*recipient.through, recipient.address.key)
     several = len(route.targets) + route.keeps > 1
     notify = _without_success(recipient.notify) if several else recipient.notify
     orcpt = recipient.orcpt or original(recipient)
     # Who a target belongs to is not known yet: a row without a mailbox may be anybody's (worker, after an unclean end).
-    opened = [NewRecipient(target, notify, orcpt, via=via, kept=kept) for target in route.targets]
+    opened = [NewRecipient(target, notify, orcpt, via=via, kept=kept, through=through) for target in route.targets]
     if route.keeps:
-        draining = recipient.draining
-        copy = NewRecipient(recipient.address, notify, orcpt, "", route.mailbox, draining=draining, via=via, kept=kept)
-        opened.append(copy)
+        copy = NewRecipient(recipient.address, notify, orcpt, "", route.mailbox, draining=recipient.draining)
+        opened.append(replace(copy, via=via, kept=kept, through=through))
     return tuple(opened)
 
 

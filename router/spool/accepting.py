@@ -134,6 +134,7 @@ class Accept:
             reason="mailbox on hold" if held else "",
             via=new.via,
             kept=new.kept,
+            through=new.through,
         )
 
     def _append_held(self, batch: Batch, message: QueuedMessage, one: QueuedRecipient) -> None:

@@ -35,6 +35,7 @@ def expand(
             draining=new.draining,
             via=new.via,
             kept=new.kept,
+            through=new.through,
         )
         for at, new in enumerate(outcome.opens)
     ]

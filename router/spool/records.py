@@ -91,7 +91,7 @@ def decode_message(spool: int, generation: int, row: tuple[Any, ...]) -> QueuedM
 def encode_recipient(new: NewRecipient) -> str:
     """What was received of one RCPT; of what was forwarded also by whom."""
     one = new.address
-    way = f",{_encode(new.via)},{_encode(new.kept)}" if new.via else ""
+    way = f",{_encode(new.via)},{_encode(new.kept)},{_encode(new.through)}" if new.via else ""
     return f"[{text(one.wire)},{text(one.local)},{text(one.domain)},{text(new.notify)},{text(new.orcpt)}{way}]"
 
 
@@ -159,7 +159,7 @@ def _decode_recipient(row: tuple[Any, ...]) -> QueuedRecipient:
     if not (math.isfinite(due) and math.isfinite(clock) and attempts >= 0):
         raise BodyDamaged(f"recipient row {number} has impossible values")
     wire, local, domain, notify, orcpt, *more = json.loads(facts)
-    via, kept = more or ((), ())
+    via, kept, through = more or ((), (), ())
     return QueuedRecipient(
         number=number,
         address=Address(wire, local, domain),
@@ -178,4 +178,5 @@ def _decode_recipient(row: tuple[Any, ...]) -> QueuedRecipient:
         reason=why,
         via=tuple(via),
         kept=tuple(kept),
+        through=tuple(through),
     )

@@ -199,6 +199,7 @@ class MemorySpool:
             one = QueuedRecipient(
                 number, new.address, new.notify, new.orcpt, lane=new.hint, mailbox=new.mailbox, due=outcome.at,
                 clock_start=row.recipient.clock_start, draining=new.draining, via=new.via, kept=new.kept,
+                through=new.through,
             )  # fmt: skip
             self.rows[number] = Row(row.message, one, order=number)
             opened.append(one)

@@ -30,6 +30,7 @@ def test_targets_and_the_copy_know_the_way() -> None:
     assert (bob.via, bob.kept) == (copy.via, copy.kept) == (("m@x", ALICE), ("m@x", ALICE))
     assert (bob.address.wire, bob.mailbox, bob.draining) == (BOB, "", False)
     assert (copy.address, copy.mailbox) == (ONE.address, ALICE)
+    assert bob.through == copy.through == ("alice+x@example.edu",)
     (bob,) = openings(ONE, route(BOB, keeps=False))
     assert (bob.via, bob.kept) == ((ALICE,), ())
 

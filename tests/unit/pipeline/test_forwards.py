@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from support.memory import PlainSigner, StagedSender, World
@@ -11,7 +12,7 @@ from support.plane import GRACE, PROTECT, Plane
 from router.errors import LookupFailed, SpoolUnavailable
 from router.model.address import Address
 from router.model.envelope import QueuedMessage, Work
-from router.model.mailbox import Status
+from router.model.mailbox import Hold, Status
 from router.model.outcome import Disposition
 from router.model.parcel import Settled
 from router.model.reply import HopReply
@@ -310,6 +311,24 @@ async def test_hold_at_any_step_of_a_forward_is_exact(held: str) -> None:
             assert taken(plane) == {("old", ALICE): 1, ("new", BOB): 1, (MX, OUTSIDE): 1}, f"hold at step {step}"
     assert min(took) == 0
     assert max(took) == (3 if held == ALICE else 1)
+
+
+async def test_hold_of_a_mailbox_with_a_name_outside_our_domains_is_seen(world: World) -> None:
+    """Its name cannot be looked up; the address by which it was reached can."""
+    name = "alice@elsewhere.example"
+    world.mailboxes[ALICE] = replace(world.mailboxes[BOB], key=name, forwards=(BOB,), keeps=False)
+    async with plane_of(world) as plane:
+        plane.lanes.pause(frozenset({"new"}))
+        await plane.send(ALICE)
+        await plane.settle(lambda: not len(plane.claims) and len(plane.spool.closed) == 1)
+        world.mailboxes[ALICE] = replace(world.mailboxes[ALICE], hold=Hold(1, 0.0, 2))
+        plane.releases.hold_applied(name)
+        plane.classifier.apply(world.change(ALICE))
+        plane.lanes.pause(frozenset())
+        plane.advance(1)
+        await plane.settle(lambda: [row.recipient.mailbox for row in plane.spool.rows.values()] == [name])
+        assert [row.recipient.state.value for row in plane.spool.rows.values()] == ["held"]
+        assert taken(plane) == {}
 
 
 async def test_mailbox_on_the_way_that_is_gone_is_no_obstacle(world: World) -> None:

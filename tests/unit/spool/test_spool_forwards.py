@@ -38,7 +38,10 @@ def forward(number: int, *opens: NewRecipient, at: float = 200.0) -> Outcome:
 async def test_recipient_is_exchanged_for_others(kit: Any, open_spool: Any) -> None:
     spool = await open_spool()
     work = await kit.put(spool, kit.rcpt(ALICE))
-    opens = (child("Bob@Example.EDU", kept=(ALICE,), orcpt="rfc822;a"), child(ALICE, mailbox=ALICE, kept=(ALICE,)))
+    opens = (
+        child("Bob@Example.EDU", through=("a@b",), kept=(ALICE,), orcpt="rfc822;a"),
+        child(ALICE, mailbox=ALICE, kept=(ALICE,)),
+    )
     settled = await spool.settle(work.message, [forward(work.recipients[0].number, *opens)])
     assert (settled.applied, settled.removed) == (1, False)
     assert settled.opened is not None
@@ -203,17 +206,20 @@ async def test_damaged_row_is_not_called_forwarded(kit: Any, open_spool: Any, di
     assert (await spool.desk.counts()).mail.opened == 0
 
 
-@given(st.lists(st.text(max_size=9), min_size=1, max_size=4), st.lists(st.text(max_size=9), max_size=3))
-def test_way_of_a_recipient_comes_back_from_its_row(via: list[str], kept: list[str]) -> None:
-    new = replace(child(BOB), via=tuple(via), kept=tuple(kept))
+NAMES = st.lists(st.text(max_size=9), max_size=3)
+
+
+@given(st.lists(st.text(max_size=9), min_size=1, max_size=4), NAMES, NAMES)
+def test_way_of_a_recipient_comes_back_from_its_row(via: list[str], kept: list[str], through: list[str]) -> None:
+    new = replace(child(BOB), via=tuple(via), kept=tuple(kept), through=tuple(through))
     facts = records.encode_recipient(new)
     row = (1, "queued", "", "", 0.0, 0, 0.0, None, 0, 0, 0, 0, "", facts, records.recipient_crc(1, 0, facts))
     found = records.decode_recipient(row)
-    assert (found.via, found.kept) == (tuple(via), tuple(kept))
+    assert (found.via, found.kept, found.through) == (tuple(via), tuple(kept), tuple(through))
     assert records.decode_via(facts) == tuple(via)
 
 
-@pytest.mark.parametrize("more", ["", ',["a@b"],[]'])
+@pytest.mark.parametrize("more", ["", ',["a@b"],[],[]'])
 def test_row_of_a_former_version_has_no_way(more: str) -> None:
     facts = f'["b@c","b","c","",""{more}]'
     row = (1, "queued", "", "", 0.0, 0, 0.0, None, 0, 0, 0, 0, "", facts, records.recipient_crc(1, 0, facts))
