@@ -14,7 +14,7 @@ from router.classify.classifier import CachingClassifier
 from router.errors import BadRouteData, LookupFailed
 from router.model.address import Address, AddressSyntaxError, parse_address
 from router.model.mailbox import Hold, Mailbox, Status
-from router.model.route import SMARTHOST_LANE, Classification, Deliver, Held, Kind, Later, Park, Refuse, Route
+from router.model.route import SMARTHOST_LANE, Classification, Deliver, Expand, Held, Kind, Later, Park, Refuse, Route
 from router.route.routing import Routing
 from router.settings.schema import Settings
 
@@ -196,10 +196,11 @@ class Explainer:
                     reply="250 2.1.5",
                     remarks=(*base.remarks, _held_since(route.hold, self.question.at)),
                 )
-            case Refuse():
-                return replace(base, verdict="refused", action="refuse", reply=str(route.reply))
-            case Later():
-                return replace(base, verdict="unresolved", action="later", reply=str(route.reply))
+            case Expand():
+                return self._forwarded(base, route)
+            case Refuse() | Later():
+                verdict, action = ("refused", "refuse") if isinstance(route, Refuse) else ("unresolved", "later")
+                return replace(base, verdict=verdict, action=action, reply=str(route.reply))
             case Park():
                 return replace(base, verdict="unresolved", action="park", reply=route.reason)
 
@@ -222,6 +223,11 @@ class Explainer:
             loop=self._loop(route.lane, hosts),
             remarks=remarks,
         )
+
+    def _forwarded(self, base: Explained, route: Expand) -> Explained:
+        copy = "; its home keeps a copy" if route.keeps else ""
+        remark = f"forwarded to {', '.join(target.wire for target in route.targets)}{copy}"
+        return replace(base, action="forward", reply="250 2.1.5", remarks=(*base.remarks, remark))
 
     def _outbound(self, lane: str) -> str:
         return f"smarthost {self.settings.outbound.smarthost}" if lane == SMARTHOST_LANE else f"{lane} (by MX lookup)"
