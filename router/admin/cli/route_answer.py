@@ -6,8 +6,9 @@ Pure. `verdict` is ok, unresolved or refused; `action` deliver, forward, hold, p
 
 from dataclasses import dataclass, field
 
+from router.admin.cli.directory_age import Age
 from router.admin.cli.output import moment
-from router.admin.cli.route_origin import Age, Origin
+from router.admin.cli.route_origin import Origin
 from router.model.mailbox import Hold
 
 AS_HOLD = "hold"

@@ -16,6 +16,7 @@ from router.admin.cli.route_chain import Chain, keeps_copy, targets_of, worst
 from router.admin.cli.route_live import LiveSource
 from router.admin.cli.route_origin import Origin, Origins, shown
 from router.classify.classifier import CachingClassifier
+from router.control.schema import DATABASE
 from router.errors import BadRouteData, LookupFailed
 from router.model.address import Address, AddressSyntaxError, parse_address
 from router.model.mailbox import LIST, Hold, Mailbox, Status
@@ -157,7 +158,7 @@ class Explainer:
     def _with_mailbox(self, base: Explained, mailbox: Mailbox) -> Explained:
         protect = self.settings.safety.protect
         until = None if mailbox.hold or mailbox.moved_at is None else mailbox.moved_at + protect
-        source = f"{mailbox.source}, read just now"
+        source = "database, read just now" if mailbox.source == DATABASE else mailbox.source
         if self.question.status:
             source = "as if, by --as"
         return replace(

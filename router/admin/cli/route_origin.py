@@ -6,7 +6,6 @@ Guarantees: one read transaction a person; nothing is changed. Ages are those by
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,37 +13,14 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from router.admin.cli.output import moment, span
+from router.admin.cli.directory_age import Age, age_of
 from router.admin.cli.status_view import alive
 from router.control import entries, following, losses, mailboxes, members
 from router.control.database import ControlDatabase
-from router.control.freshness import Freshness, Limits
 from router.control.schema import DATABASE
 from router.model.directory import DirectoryState, Entry
 from router.model.mailbox import Mailbox
 from router.settings.directory import Ldap
-
-
-@dataclass(frozen=True, slots=True)
-class Age:
-    """
-    How a directory is followed. `seconds` is None where it never was. `followed`: now, without a fault.
-
-    `answers`, `delivers`: whether a worker still answers and delivers by what it knows; True while no worker runs.
-    """
-
-    followed_at: float | None = None
-    seconds: float | None = None
-    fault: str = ""
-    followed: bool = True
-    answers: bool = True
-    delivers: bool = True
-
-    def text(self) -> str:
-        if self.followed:
-            return f"followed {span(self.seconds or 0)} ago"
-        since = "NOT followed yet" if self.followed_at is None else f"NOT followed since {moment(self.followed_at)}"
-        return f"{since}: {self.fault}" if self.fault else since
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +92,6 @@ class Origins:
         if settings is None:
             return Age(state.followed_at, None, "it is not in the configuration", followed=False)
         return age_of(state, settings, running=_running(connection), now=time.time())
-
-
-def age_of(state: DirectoryState, source: Ldap, *, running: bool, now: float) -> Age:
-    """How old a directory's data are now."""
-    clock = Freshness(Limits(source.stale, source.stale_delivery))
-    clock.saw(state, now, 0.0)
-    seconds = clock.age(0.0)
-    return Age(
-        state.followed_at,
-        None if math.isinf(seconds) else seconds,
-        state.fault,
-        clock.current(0.0),
-        not running or clock.answers(0.0),
-        not running or clock.delivers(0.0),
-    )
 
 
 def _running(connection: Connection) -> bool:

@@ -1,18 +1,11 @@
 """route: entry, attributes and age of people in LDAP, whom the mirror lacks, and where forwards lead."""
 
-import os
-import socket
-import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
 from support.people_ldif import OLD_HOST, delete, replace, sun_dn, sun_person
 from support.slapd import Slapd
-
-from router.control import members
-from router.control.members import Member
 
 Site = Any
 Build = Callable[[Slapd], Site]
@@ -23,17 +16,6 @@ def one(site: Site, address: str, *more: str) -> tuple[int, Any]:
     found = site("route", address, *more, "--json")
     assert found.err == ""
     return found.status, found.json["routes"][0]
-
-
-def running(site: Site) -> None:
-    """A worker is there: this process."""
-    member = Member("inc-1", socket.gethostname(), 1, os.getpid(), 1, 10**6, "f")
-    site.database.run_write(partial(members.register, member=member))
-
-
-def aged(site: Site, seconds: float, fault: str = "") -> None:
-    values = (time.time() - seconds, fault)
-    site.database.run_write(lambda c: c.exec_driver_sql("UPDATE directories SET followed_at = ?, fault = ?", values))
 
 
 def forwarding(name: str, *targets: str, keep: bool = False, **more: Any) -> str:
@@ -114,9 +96,9 @@ def test_a_problem_is_shown_with_its_entry(site: Site) -> None:
     ],
 )
 def test_a_directory_that_is_not_followed(site: Site, seconds: float, status: int, reply: str, text: str) -> None:
-    aged(site, seconds)
+    site.age(seconds)
     assert one(site, ANN)[0] == 0  # no worker that could think it too old
-    running(site)
+    site.run_worker()
     got, found = one(site, ANN)
     assert (got, found["reply"][:9]) == (status, reply)
     assert found["age_s"] == pytest.approx(seconds, abs=10)
@@ -125,8 +107,8 @@ def test_a_directory_that_is_not_followed(site: Site, seconds: float, status: in
 
 
 def test_a_fault_is_told_at_once(site: Site) -> None:
-    aged(site, 1, "no \x1b[31m answer")
-    running(site)
+    site.age(1, "no \x1b[31m answer")
+    site.run_worker()
     found = site("route", ANN)
     assert (found.status, "\x1b" in found.out) == (0, False)
     assert "answer" in found.out
