@@ -86,9 +86,15 @@ class Directories:
         with closing(Servers(source)) as servers:
             items = _complete(Inquiry(source, meaning_of(self._settings, source), servers), keys, source.deadline)
         if items:
-            names, never = source_names(self._settings), self._never_held()
+            names, never = source_names(self._settings), _with_mailboxes(self._never_held(), items)
             mirror = Mirror(self._database(), source.name, names, never_held=never, max_loss=source.max_loss)
             mirror.confirm(items)
+
+
+def _with_mailboxes(never: Collection[str], items: Sequence[DirectoryItem]) -> set[str]:
+    """The postmaster may be on hold in the directory and not be known here yet: then it is one of these."""
+    people = [item for item in items if isinstance(item, Entry)]
+    return {*never, *(item.key for item in people if not set(item.addresses).isdisjoint(never))}
 
 
 def _complete(inquiry: Inquiry, keys: Sequence[str], deadline: float) -> list[DirectoryItem]:

@@ -84,7 +84,8 @@ class LiveSource:
         first = believed(people, self._ranks)
         key = first[0].entry.key
         self.found[key] = first[0]
-        wanted = desire(first, domains, None, holdable=key not in self._never)
+        holdable = set(first[0].entry.addresses).isdisjoint(self._never)
+        wanted = desire(first, domains, None, holdable=holdable)
         hold = Hold(0, time.time(), 0, reason=f"status in {wanted.source}", origin="directory")
         return Mailbox(
             key,

@@ -133,9 +133,12 @@ def postmaster_mailbox(context: Context) -> str | None:
 
 
 def never_held(context: Context) -> tuple[str, ...]:
-    """The mailboxes that no hold may stop: the postmaster's, where it is one."""
+    """The mailbox that no hold may stop, the postmaster's; while it is not known, the addresses that it will have."""
     postmaster = postmaster_mailbox(context)
-    return () if postmaster is None else (postmaster,)
+    if postmaster is not None:
+        return (postmaster,)
+    rules = rules_of(context)
+    return tuple(_keys(rules, rules.postmaster))
 
 
 def _by_filter(context: Context, wanted: Wanted) -> Iterator[str]:

@@ -25,6 +25,7 @@ from router.admin.cli.check_directory import check_directories
 from router.admin.cli.check_finding import Finding, Level
 from router.settings.loader import load
 
+pytestmark = pytest.mark.slow
 Site = Any
 Build = Callable[[Slapd], Site]
 

@@ -10,11 +10,11 @@ from support.slapd import Slapd
 
 from router.control import audit, losses
 
+pytestmark = pytest.mark.slow
 Site = Any
 Build = Callable[[Slapd], Site]
 
 
-@pytest.mark.slow
 def test_a_loss_is_accepted_by_name_and_with_a_reason(build: Build, own: Slapd) -> None:
     site = build(own)
     site.follow()

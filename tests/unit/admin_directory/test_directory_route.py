@@ -7,6 +7,7 @@ import pytest
 from support.people_ldif import OLD_HOST, delete, replace, sun_dn, sun_person
 from support.slapd import Slapd
 
+pytestmark = pytest.mark.slow
 Site = Any
 Build = Callable[[Slapd], Site]
 ANN = "user1@example.edu"
