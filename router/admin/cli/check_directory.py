@@ -1,8 +1,8 @@
 """
 `sluice check --live` for people in LDAP: every server, and then the whole directory, read once from end to end.
 
-Guarantees: nothing is written, neither there nor here. Memory is bounded however large the directory is (`Survey`): for
-a million people some 50 MB. Where an address is on two entries the directory is read a second time, to name them.
+Guarantees: nothing is written, neither there nor here. Memory is bounded however large the directory is (`Survey`): a
+million people cost under 100 MB. Where an address is on two entries the directory is read a second time, to name them.
 
 On failure: nothing raises; a directory that cannot be read to its end is a finding.
 """

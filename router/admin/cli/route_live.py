@@ -42,6 +42,7 @@ class LiveSource:
         if not missing:
             return told
         people, domains = await self._ask(missing)
+        known = await self._known({one.entry.key for one in people})
         disputed = dict(told.disputed)
         added: dict[str, Mailbox] = {}
         for key in missing:
@@ -49,7 +50,8 @@ class LiveSource:
             if len(owners) > 1:
                 disputed[key] = f"{key} belongs to {' and '.join(owners)}"
             if owners:
-                added[key] = self._mailbox([one for one in people if one.entry.key == owners[0]], domains)
+                entries = [one for one in people if one.entry.key == owners[0]]
+                added[key] = known.get(owners[0]) or self._mailbox(entries, domains)
                 if added[key].problem and added[key].hold is None:
                     disputed.setdefault(key, added[key].problem)
         doubtful = {key: why for key, why in told.doubtful.items() if key not in added}
@@ -73,6 +75,11 @@ class LiveSource:
                 else:
                     domains.update({(name, one): item for one in (item.domain, *item.also)})
         return people, domains
+
+    async def _known(self, mailboxes: set[str]) -> dict[str, Mailbox]:
+        """Those of the mailboxes that only lack the address: holds of ours stand there and in no directory."""
+        told = await self._mirror.find(sorted(mailboxes)) if mailboxes else None
+        return {key: one for key, one in told.mailboxes.items() if one.key == key} if told is not None else {}
 
     async def _items(self, name: str, reader: DirectoryReader, keys: Sequence[str]) -> Sequence[DirectoryItem]:
         try:
