@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Protocol
 
 from router.model.address import Address
-from router.model.directory import Cookie, DirectoryItem, Polled, Standpoint, Unplaced, Wanted
+from router.model.directory import Cookie, DirectoryItem, Fetched, Polled, Standpoint, Unplaced, Wanted
 from router.model.envelope import Envelope, HeaderFacts, NewRecipient, QueuedMessage, Work
 from router.model.mailbox import Found
 from router.model.outcome import JournalRow, Outcome
@@ -130,6 +130,17 @@ class MailboxSource(Protocol):
 
     async def populated(self, domain: str) -> bool:
         """Whether this source knows anybody in the domain (promise 5: an empty domain answers 451)."""
+
+
+class Beyond(Protocol):
+    """The directories behind the mirror. Off the event loop; concurrent callers are gathered."""
+
+    async def fetch(self, keys: Sequence[str]) -> Fetched:
+        """
+        Ask all directories, now, for address keys that the mirror does not have, and take in what they say.
+
+        Never raises: what could not be asked is doubtful. Nobody waits longer than the directories' deadline.
+        """
 
 
 class Router(Protocol):

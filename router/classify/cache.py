@@ -134,7 +134,7 @@ class Cache:
         """Drop everything; answers read before `epoch`, or asked for before this call, stay out."""
         self._firm.clear()
         self._named_by.clear()
-        self._forget_soft()
+        self.forget_soft()
         self._recent.clear()
         self._floor = max(self._floor, epoch)
         self.applied = max(self.applied, epoch)
@@ -144,12 +144,17 @@ class Cache:
         """A source has failed: what it denied before is doubt now."""
         self._denied.clear()
 
+    def forget_soft(self) -> None:
+        """Drop every answer that rests on what was not found."""
+        self._derived.clear()
+        self._denied.clear()
+
     def _apply_key(self, change: Change) -> None:
         key = change.key
         self._forget_firm(key)
         for named in tuple(self._named_by.get(key, ())):
             self._forget_firm(named)
-        self._forget_soft()
+        self.forget_soft()
         self._touched = max(self._touched, change.epoch)
         self._recent[key] = max(change.epoch, self._recent.get(key, -1))
         self._recent.move_to_end(key)
@@ -185,7 +190,3 @@ class Cache:
                 named.discard(key)
                 if not named:
                     del self._named_by[mailbox]
-
-    def _forget_soft(self) -> None:
-        self._derived.clear()
-        self._denied.clear()

@@ -7,6 +7,8 @@ Guarantees:
 - Unknown is said only when every source answered, and never in a domain in which no source knows anybody. A domain
   whose unknown addresses go to a store, lists and services need nobody in the directory. Where a probe denied the
   address, somebody must be known anywhere, so that an empty directory refuses nobody.
+- Before anybody is called unknown, the directories themselves are asked (`beyond`); while one does not answer, nobody
+  is. People, lists and services that are known here do not wait for that.
 - postmaster of every domain of ours is always classified, also while the directory is down: then as a service without
   a store, which is accepted and waits.
 
@@ -29,7 +31,7 @@ from router.errors import BadRouteData, EmptyDomain, LookupFailed, SluiceError
 from router.model.address import Address
 from router.model.change import ChangeSet
 from router.model.route import Classification, Kind
-from router.ports import Clock, MailboxSource
+from router.ports import Beyond, Clock, MailboxSource
 
 DEADLINE = 10.0
 """Seconds after which a session is told to come back."""
@@ -57,11 +59,13 @@ class CachingClassifier:
         prober: Prober | None = None,
         entries: int = DEFAULT_ENTRIES,
         deadline: float = DEADLINE,
+        beyond: Beyond | None = None,
     ) -> None:
         self._rules = rules
         self._sources = Sources(sources, clock)
         self._clock = clock
         self._prober = prober
+        self._beyond = beyond
         self._deadline = deadline
         self._cache = Cache(entries)
         self._flights: SingleFlight[Classification] = SingleFlight()
@@ -97,6 +101,10 @@ class CachingClassifier:
         self._cache.apply(changes)
         if changes.changes:
             self._forget_beside()
+
+    def distrust(self) -> None:
+        """A directory does not answer: whatever rests on what it did not know is asked for anew."""
+        self._cache.forget_soft()
 
     def start_from(self, epoch: int) -> None:
         """A snapshot was read at `epoch`: nothing older is believed."""
@@ -160,6 +168,9 @@ class CachingClassifier:
             self._cache.forget_denied()
             raise
         matched = match(todo, known)
+        if matched is None and self._beyond is not None:
+            known = await self._ask_beyond(self._beyond, todo.keys, known)
+            matched = match(todo, known)
         if matched is not None:
             return _Answer(matched.found, Standing.FIRM if matched.firm else Standing.DERIVED)
         for key in todo.keys:
@@ -174,6 +185,16 @@ class CachingClassifier:
             case _:
                 await self._require_people(todo.policy.names)
                 return _Answer(self._unknown(todo, known, "no source knows it"), Standing.DENIED)
+
+    async def _ask_beyond(self, beyond: Beyond, keys: Sequence[str], known: Merged) -> Merged:
+        """What is known once the directories themselves were asked. Raises `LookupFailed`, `BadRouteData`."""
+        fetched = await beyond.fetch([key for key in keys if key not in known.people])
+        if fetched.news:
+            known = await self._reads.find(keys)
+        doubtful = {**known.doubtful, **fetched.doubtful}
+        for key in fetched.news.difference(known.people):
+            doubtful[key] = f"{key} is in a directory and not in the mirror of it"
+        return replace(known, doubtful=doubtful)
 
     async def _probe(self, rules: AddressRules, todo: Plan, known: Merged, *, probe: bool) -> _Answer:
         stores = todo.policy.probe

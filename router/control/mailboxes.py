@@ -160,6 +160,11 @@ def homes(connection: Connection) -> dict[str, int]:
     return _pairs(connection, select(source.c.home, func.count()).group_by(source.c.home))
 
 
+def sources(connection: Connection) -> dict[str, int]:
+    """How many mailboxes each source is believed about: a directory with any cannot leave the configuration."""
+    return _pairs(connection, select(_M.c.source, func.count()).group_by(_M.c.source))
+
+
 def populated(connection: Connection, domain: str) -> bool:
     """Whether anybody is known in the domain (promise 5: an empty domain answers 451)."""
     if connection.execute(select(_A.c.address).where(_A.c.domain == domain).limit(1)).first() is not None:

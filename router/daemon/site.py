@@ -86,6 +86,10 @@ class Site:
         """Mailboxes by home."""
         return self._database.run_read(mailboxes.homes)
 
+    def sources(self) -> dict[str, int]:
+        """Mailboxes by the source they come from."""
+        return self._database.run_read(mailboxes.sources)
+
     def silent_members(self) -> dict[int, int]:
         """Applied epoch, by pid, of the members that have not applied the latest changes."""
         epoch = self._database.run_read(current_epoch)

@@ -21,9 +21,12 @@ import sys
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from router.daemon import listen
+from router.daemon.companion import Companion
+from router.daemon.directory_process import FOLLOWER
 from router.daemon.notify import Notifier
 from router.daemon.site import Site
 from router.errors import SluiceError
@@ -100,6 +103,7 @@ class Supervisor:
         self._reloading: asyncio.Lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._exit_code = 0
+        self._follower = Companion("directory follower", self._follow, partial(self._alarm, "directory-down", FOLLOWER))
 
     @staticmethod
     def bind(settings: Settings, inherited: Sequence[socket.socket]) -> list[list[socket.socket]]:
@@ -121,12 +125,14 @@ class Supervisor:
         for child in self._children:
             child.watcher = loop.create_task(self._keep_alive(child), name=f"worker {child.slot}")
         guard = loop.create_task(self._watch_acknowledgements())
+        following = loop.create_task(self._follower.run(), name="directory follower")
         announce = loop.create_task(self._announce())
         await self._stopping.wait()
         self._notifier.stopping()
         for task in (guard, announce):
             task.cancel()
-        await self._stop_children()
+        await asyncio.gather(self._stop_children(), self._follower.stop())
+        await following
         return self._exit_code
 
     async def _plan(self, sockets: Sequence[Sequence[socket.socket]]) -> None:
@@ -188,6 +194,13 @@ class Supervisor:
             *(["--listen", fds] if fds else []),
             *(["--single-step"] if child.single_step(time.monotonic()) else []),
         ]  # fmt: skip
+
+    def _follow(self) -> list[str] | None:
+        """What starts the process that follows the directories."""
+        if not self._settings.ldaps:
+            return None
+        kept = str(kept_at(self._settings))
+        return [sys.executable, "-m", "router.daemon.directory_process", kept, "--supervisor", str(os.getpid())]
 
     async def _run_once(self, child: Child) -> int:
         read_end, write_end = os.pipe()
@@ -301,12 +314,15 @@ class Supervisor:
 
     async def _load_and_publish(self) -> None:
         settings = await asyncio.to_thread(load, self._path)
-        refusals = refuse_reload(self._settings, settings, await asyncio.to_thread(self._site.homes))
+        homes = await asyncio.to_thread(self._site.homes)
+        sources = await asyncio.to_thread(self._site.sources)
+        refusals = refuse_reload(self._settings, settings, homes, sources)
         if refusals:
             raise StartError("; ".join(refusals))
         await asyncio.to_thread(keep, settings, settings.state_dir, self._settings.fingerprint)
         await asyncio.to_thread(self._site.publish, settings)
         self._settings = settings
+        self._follower.renew()
         # Certificates are no part of what is published: they are renewed in place.
         self._signal(signal.SIGHUP)
 

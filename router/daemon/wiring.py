@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from router.classify.classifier import CachingClassifier
 from router.classify.probe import Prober
 from router.classify.rules import AddressRules
+from router.daemon.directories import Directories
 from router.daemon.reporter import DsnReporter
 from router.daemon.signer import MarkSigner
 from router.deliver.claims import Claims
@@ -33,9 +34,10 @@ from router.pipeline.follow import Following
 from router.pipeline.ports import Reporter, Rules, Signer, Trace
 from router.pipeline.receive import Receiver
 from router.pipeline.releases import Releases
+from router.pipeline.trust import TrustedClassifier
 from router.ports import Clock, MailboxSource, Sender
 from router.report.notice import Origin
-from router.route.routing import Routing
+from router.route.routing import Routing, is_postmaster
 from router.settings.schema import Settings
 from router.spool.spool import Spool
 
@@ -135,6 +137,7 @@ class Surroundings:
     clock: Clock
     inflight: InFlight
     prober: Prober | None
+    directories: Directories
     doubtful: Callable[[], bool]
     configured: Callable[[], None]
     guard: Callable[[Handle], Handle]
@@ -155,6 +158,7 @@ class Wiring:
     def use(self, settings: Settings, rules: AddressRules) -> LetGo:
         """Swap the configuration in one synchronous step; the caller awaits what lets go of the former senders."""
         let_go = self._around.senders.use(settings)
+        leave = self._around.directories.use(settings)
         self._settings = settings
         plane, dispatch = self.plane, self._rules()
         routing = Routing.from_settings(settings, self._around.mark_keys)
@@ -163,15 +167,21 @@ class Wiring:
         plane.dispatcher.use(routing, dispatch, self._signer())
         plane.concluder.use(self._judge(), dispatch, self._reporter())
         plane.lanes.relimit()
-        return let_go
+
+        async def let_go_of_both() -> None:
+            await leave()
+            await let_go()
+
+        return let_go_of_both
 
     def _build(self, rules: AddressRules) -> DataPlane:
         a, claims = self._around, Claims()
-        classifier = CachingClassifier(rules, [a.source], a.clock, a.prober)
+        classifier = CachingClassifier(rules, [a.source], a.clock, a.prober, beyond=a.directories.beyond)
         routing, dispatch = Routing.from_settings(self._settings, a.mark_keys), self._rules()
         concluder = Concluder(a.spool, self._judge(), dispatch, self._reporter(), a.trace, a.clock, claims)
+        ages = a.directories.ages
         dispatcher = Dispatcher(
-            classifier, routing, a.spool, a.senders, concluder, dispatch,
+            TrustedClassifier(classifier, ages.delivers), routing, a.spool, a.senders, concluder, dispatch,
             self._signer(), a.trace, a.clock, claims, a.inflight,
         )  # fmt: skip
         lanes = Lanes(a.guard(dispatcher.dispatch), dispatcher.failed, self._limit, claims, a.clock.monotonic)
@@ -182,8 +192,9 @@ class Wiring:
         concluder.attach(releases)
         dispatcher.attach(lanes, releases, feeder.behind)
         receiver = Receiver(
-            classifier, routing, a.spool, claims, releases, dispatcher.offer, a.trace, a.clock, a.doubtful
-        )
+            TrustedClassifier(classifier, ages.answers, is_postmaster), routing, a.spool, claims, releases,
+            dispatcher.offer, a.trace, a.clock, a.doubtful,
+        )  # fmt: skip
         following = Following(classifier, a.inflight, lanes, releases, a.configured)
         return DataPlane(
             classifier, receiver, concluder, dispatcher, a.inflight, claims, lanes, feeder, drain, releases, following

@@ -23,24 +23,25 @@ from pathlib import Path
 
 from router.classify.probe import Prober
 from router.classify.rules import AddressRules, load_rules
-from router.control import audit, configuration
+from router.control import configuration
 from router.control.database import ControlDatabase
 from router.control.follower import Follower
 from router.control.requests import Request
-from router.control.spools import Standing, check_spool
 from router.daemon.alarm_keeper import AlarmKeeper
 from router.daemon.clock import SystemClock
+from router.daemon.directories import Directories
 from router.daemon.front import Front
 from router.daemon.requests import RequestDesk
 from router.daemon.single_step import SingleStep
 from router.daemon.spool_watch import SpoolWatch
+from router.daemon.standing import SpoolStanding
 from router.daemon.trace import WorkerTrace
 from router.daemon.wiring import LaneSenders, Surroundings, Wiring, longest_settle
 from router.deliver.inflight import EVERYBODY, InFlight
 from router.deliver.lanes import Handle
 from router.deliver.site import Senders
 from router.errors import SluiceError
-from router.model.change import Blocking, ChangeKind, ChangeSet, Snapshot
+from router.model.change import Blocking, ChangeSet, Snapshot
 from router.model.mailbox import Hold
 from router.report.alarms import AlarmKind
 from router.report.observer import Observer
@@ -87,18 +88,16 @@ class Worker:
         self._stopping = asyncio.Event()
         self._exit_code = 0
         self._outage = False
-        self._standing = Standing.OK
-        self._uuid = ""
-        self._epoch = 0
         self._started_at = self._clock.wall()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._remembering = False
         self._reloading = asyncio.Lock()
         self._database: ControlDatabase
         self._spool: Spool
         self._follower: Follower
         self._trace: WorkerTrace
         self._inflight: InFlight
+        self._standing: SpoolStanding
+        self._directories: Directories
         self._wiring: Wiring
         self._rules: AddressRules
         self._step: SingleStep
@@ -145,6 +144,16 @@ class Worker:
             node=socket.gethostname(),
         )
         self._trace = WorkerTrace(self._observer, self._follower.raise_alarm, self._follower.clear_alarm)
+        self._standing = SpoolStanding(
+            self._spool, self._database, self._trace, self._started_at, self._spawn, self._apply_trust
+        )
+        self._directories = Directories(
+            self._database,
+            self._clock,
+            woken=lambda: self._wiring.plane.releases.unrouted(),  # noqa: PLW0108 - the wiring comes later
+            doubted=lambda: self._wiring.plane.classifier.distrust(),  # noqa: PLW0108 - likewise
+        )
+        stack.push_async_callback(self._directories.close)
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         self._rules = await asyncio.to_thread(load_rules, self._settings)
@@ -178,13 +187,15 @@ class Worker:
 
     async def _joined(self, snapshot: Snapshot) -> Sequence[Blocking]:
         """Between the snapshot and its publication: build on it, and name what a dead predecessor may have sent."""
-        await self._learn_standing(snapshot)
+        await self._standing.learn(snapshot)
+        self._directories.use(self._settings)
         self._wiring = Wiring(self._settings, self._rules, self._around(snapshot))
         plane = self._wiring.plane
         plane.classifier.start_from(snapshot.epoch)
         plane.following.start_from(snapshot.epoch)
         plane.releases.know(snapshot.held)
         plane.lanes.pause(snapshot.paused)
+        self._directories.saw(snapshot.directories)
         self._apply_trust()
         if not (snapshot.takeover or not self._spool.clean_start):
             return ()
@@ -212,7 +223,8 @@ class Worker:
             clock=self._clock,
             inflight=self._inflight,
             prober=Prober(self._senders.ask, self._clock),
-            doubtful=lambda: self._outage or self._standing is not Standing.OK,
+            directories=self._directories,
+            doubtful=lambda: self._outage or not self._standing.ok,
             configured=lambda: self._spawn(self._reload()),
             guard=self._step.guard if self._options.single_step else _unguarded,
             mark_keys=snapshot.mark_keys,
@@ -236,6 +248,7 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK):
                     await self._stopping.wait()
+            self._directories.ages.look()
             if self._follower.fenced:
                 log.error("this worker was counted out or the control database was replaced: restarting")
                 for entry in self._inflight.entries():
@@ -258,12 +271,9 @@ class Worker:
 
     def _changed(self, changes: ChangeSet) -> Sequence[Blocking]:
         rows = self._wiring.plane.following.apply(changes)
-        self._epoch = max(self._epoch, changes.epoch)
-        resync = any(change.kind is ChangeKind.RESYNC for change in changes.changes)
-        if self._standing is Standing.OK:
-            self._remember_soon()
-        elif resync:
-            self._spawn(self._look_for_acceptance())
+        self._standing.applied(changes)
+        if changes.directories is not None:
+            self._directories.saw(changes.directories)
         return rows
 
     def _outage_changed(self, down: bool) -> None:
@@ -282,7 +292,7 @@ class Worker:
             self._spawn(self._front.renew())
 
     def _apply_trust(self) -> None:
-        self._wiring.plane.lanes.suspend(suspended=self._outage or self._standing is not Standing.OK)
+        self._wiring.plane.lanes.suspend(suspended=self._outage or not self._standing.ok)
 
     async def _request(self, request: Request) -> object:
         plane = self._wiring.plane
@@ -321,50 +331,6 @@ class Worker:
         if self._front is not None:
             await self._front.use(settings, self._wiring.plane.receiver)
         await let_go()
-
-    # -- whose state this is ------------------------------------------------------------------------------------
-
-    async def _learn_standing(self, snapshot: Snapshot) -> None:
-        self._uuid, self._epoch = snapshot.uuid, snapshot.epoch
-        remembered = await self._spool.remembered()
-        check = partial(check_spool, uuid=remembered[0], highest_epoch=remembered[1])
-        self._standing = await asyncio.to_thread(self._database.run_read, check)
-        if self._standing is Standing.OK:
-            await self._spool.remember(self._uuid, self._epoch)
-        else:
-            text = f"the control database is {self._standing}; this spool knows epoch {remembered[1]}"
-            self._trace.alarm(AlarmKind.RESTORED, f"spool {self._options.spool:04d}", text)
-
-    def _remember_soon(self) -> None:
-        if not self._remembering:
-            self._remembering = True
-            self._spawn(self._remember())
-
-    async def _remember(self) -> None:
-        try:
-            remembered = 0
-            while remembered < self._epoch:
-                remembered = self._epoch
-                await self._spool.remember(self._uuid, remembered)
-        finally:
-            self._remembering = False
-
-    async def _look_for_acceptance(self) -> None:
-        """An operator may have accepted the restored database: its audit says so, with a time after our start."""
-        accepted = partial(audit.rows, verb="accept restored", limit=1)
-        while self._standing is not Standing.OK:
-            try:
-                rows = await asyncio.to_thread(self._database.run_read, accepted)
-                if not rows or rows[0].at < self._started_at:
-                    return
-                await self._spool.remember(self._uuid, self._epoch, force=True)
-            except SluiceError as error:
-                log.warning("whether the restored database was accepted cannot be read yet: %s", error)
-                await asyncio.sleep(_TRY_AGAIN)
-                continue
-            self._standing = Standing.OK
-            self._trace.clear(AlarmKind.RESTORED, f"spool {self._options.spool:04d}")
-            self._apply_trust()
 
     # -- end ----------------------------------------------------------------------------------------------------
 

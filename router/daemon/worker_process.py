@@ -2,15 +2,14 @@
 
 import argparse
 import asyncio
-import ctypes
 import gc
 import os
-import signal
 import socket
 import sys
 from pathlib import Path
 
 from router.daemon.clock import SystemClock
+from router.daemon.lifeline import ends_with
 from router.daemon.logs import log_to_stderr
 from router.daemon.loops import new_event_loop
 from router.daemon.worker import Worker, WorkerOptions
@@ -23,14 +22,13 @@ from router.settings.published import recall_file
 EX_OSERR = 71
 EX_TEMPFAIL = 75
 EX_CONFIG = 78
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
     """Run one worker; the exit code."""
     os.umask(0o077)
     options = _options()
-    if not _ends_with(options.supervisor):
+    if not ends_with(options.supervisor):
         print(f"worker {options.slot}: the supervisor has gone", file=sys.stderr)  # noqa: T201 - there is no log yet
         return EX_TEMPFAIL
     try:
@@ -56,18 +54,6 @@ def main() -> int:
         return EX_OSERR
     finally:
         sink.close()
-
-
-def _ends_with(supervisor: int) -> bool:
-    """
-    Have the kernel send us SIGTERM when the supervisor dies; False when it has died already.
-
-    A worker left alone would keep its spool and its share of the connections, with nobody to end it when it hangs.
-    """
-    if not supervisor:
-        return True
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-    return os.getppid() == supervisor
 
 
 def _options() -> WorkerOptions:

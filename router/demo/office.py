@@ -9,7 +9,7 @@ On failure: the errors of the operations. All methods block and may be called fr
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -21,6 +21,7 @@ from router.control.importing import ImportResult, UserImport
 from router.control.mailboxes import Record
 from router.control.members import Member
 from router.control.operations import Operations
+from router.ports import DirectoryWriter
 from router.settings.schema import Settings
 from router.spool.lock import SpoolLock, SpoolLocked
 
@@ -31,10 +32,18 @@ class Office:
     """
     Opens the control database, or creates it where the relay has never run. Close it.
 
-    `sleep` is what operations wait with; an exception that it raises ends their waiting.
+    `sleep` is what operations wait with; an exception that it raises ends their waiting. `writers` and `fetch` are
+    those of the directories, as for `Operations`.
     """
 
-    def __init__(self, settings: Settings, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        writers: Mapping[str, DirectoryWriter] | None = None,
+        fetch: Callable[[Sequence[str]], None] | None = None,
+    ) -> None:
         self.settings = settings
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = not (settings.state_dir / "spool").exists()
@@ -45,6 +54,8 @@ class Office:
             lock_probe=partial(spool_is_ownerless, settings.state_dir / "spool"),
             settle=max(store.settle for store in settings.stores.values()),
             sleep=sleep,
+            writers=writers,
+            fetch=fetch,
         )
 
     def act(self, reason: str) -> Act:

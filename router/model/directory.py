@@ -163,6 +163,17 @@ class Unplaced:
     problem: str
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """
+    What directories were asked for, beside the mirror. `news`: address keys that somebody there has, and that are in
+    the mirror now. `doubtful`: why a key is not to be called unknown, for each that a directory did not answer.
+    """
+
+    news: frozenset[str] = frozenset()
+    doubtful: Mapping[str, str] = field(default_factory=dict)
+
+
 def is_catch_all(key: str) -> bool:
     """Whether an address key is `@domain`. A quoted local part may begin with `@` too, so there must be no other."""
     return key.rfind("@") == 0

@@ -131,7 +131,7 @@ class Concluder:
                 outcome = self._outcome(message, recipient, Disposition.RETURNED, own_words(route.reply), now)
                 return self._judged(message, recipient, self._judge.refused(message, outcome, one.mailbox, now))
             case Later() if one.found is None:
-                return self.put_off(message, recipient, route.reply, recipient.lane)
+                return self.put_off(message, recipient, route.reply, ROUTE_LANE)
             case Later():
                 _, outcome, action = self.deferral(message, recipient, one.mailbox, route.reply, recipient.lane)
                 since = (recipient.unknown_since or now) if route.unknown else None

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
 from router.deliver.drain import Drain
 from router.deliver.feeder import Feeder
+from router.deliver.lanes import ROUTE_LANE
 from router.errors import SluiceError
 from router.ports import Clock, Queue
 
@@ -90,6 +91,10 @@ class Releases:
         if others:
             self._spawn(self._reroute(others))
 
+    def unrouted(self) -> None:
+        """Mail that nobody could route for a while may be routed now: it is due at once."""
+        self._spawn(self._route_again())
+
     def resynchronised(self, held: Iterable[str], *, reroute: bool) -> None:
         """
         Changes were missed: exactly these mailboxes are on hold now. What was held and is not any more is released;
@@ -128,6 +133,17 @@ class Releases:
                 await asyncio.sleep(self._retry)
             else:
                 await self._reroute(waiting)
+                return
+
+    async def _route_again(self) -> None:
+        while True:
+            try:
+                await self._queue.wake(ROUTE_LANE, self._clock.wall())
+            except SluiceError as error:
+                log.warning("mail without a route must wait: %s", error)
+                await asyncio.sleep(self._retry)
+            else:
+                self._feeder.nudge()
                 return
 
     async def _insist(self, change: Callable[[Sequence[str], float], Awaitable[int]], mailboxes: Sequence[str]) -> int:

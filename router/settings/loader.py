@@ -23,8 +23,7 @@ from router.settings.yaml_loader import Document, Value, read_document
 
 def load(path: Path) -> Settings:
     """The effective configuration of a file, one we can run. Raises `SettingsError` with all that is wrong with it."""
-    document = read_document(path)
-    return settle(document)
+    return settle(read_document(path))
 
 
 def settle(document: Document) -> Settings:

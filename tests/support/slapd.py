@@ -121,6 +121,7 @@ class Slapd:
         self.port, self.tls_port = free_port(), free_port()
         self.password_file = self.home / "password"
         self.password_file.write_text(PASSWORD + "\n", encoding="utf-8")
+        self.password_file.chmod(0o600)
         self._security = security
         self._follows = follows
         self._limits = limits

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from router.settings.loader import load, settle
+from router.settings.loader import load
 from router.settings.problem import Problem, SettingsError
 from router.settings.schema import Settings
-from router.settings.yaml_loader import read_document
 
 BASE = {
     "hostname": "mx.example.edu",
@@ -43,8 +42,8 @@ def write(tmp_path: Path) -> Write:
 
 @pytest.fixture
 def read(write: Write) -> Read:
-    """What the base means with some keys replaced, directories included, which this version does not run."""
-    return lambda **keys: settle(read_document(write(**keys)))
+    """What the base means with some keys replaced."""
+    return lambda **keys: load(write(**keys))
 
 
 @pytest.fixture

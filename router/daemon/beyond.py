@@ -1,0 +1,134 @@
+"""
+The directories behind the mirror, for one worker: who is not known here is asked for there, and taken in (ADR 6).
+
+Guarantees: the event loop never blocks. What several callers brought is written into the mirror together; there is
+one path by which a person becomes known, so that the epoch of every answer is the control database's. Only people
+are written down: an address that nobody has costs no write.
+
+On failure: the keys are doubtful, with the reason; nothing is raised. Whether a directory answers is told once each
+time it changes (`doubted`): what it did not know before is no answer while it is silent.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from router.errors import SluiceError
+from router.model.directory import DirectoryItem, Entry, Fetched
+from router.ports import DirectoryReader
+
+MOST = 200
+"""Answers taken in together. Each is an entry or a few."""
+
+
+class Intake(Protocol):
+    """The mirror of one directory. Blocking, used by one thread."""
+
+    def apply(self, items: Sequence[DirectoryItem], *, anew: bool = False) -> object:
+        """Durable on return. Raises `SluiceError`."""
+
+
+class Fetcher:
+    """One directory. `mirror` makes its mirror, in the thread that will use it."""
+
+    def __init__(
+        self, name: str, reader: DirectoryReader, mirror: Callable[[], Intake], doubted: Callable[[], None]
+    ) -> None:
+        self._name = name
+        self._reader = reader
+        self._mirror = mirror
+        self._doubted = doubted
+        self._made: Intake | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"mirror-{name}")
+        self._waiting: list[tuple[Sequence[DirectoryItem], asyncio.Future[str]]] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._silent = False
+
+    async def fetch(self, keys: Sequence[str]) -> Fetched:
+        """Never raises."""
+        try:
+            items = await self._reader.find(keys)
+        except SluiceError as error:
+            return self._unanswered(keys, error.private or str(error))
+        except Exception as error:  # noqa: BLE001 - an unknown error is a temporary one
+            return self._unanswered(keys, repr(error))
+        self._silent = False
+        people = [item for item in items if isinstance(item, Entry)]
+        if not people:
+            return Fetched()
+        news = frozenset(keys).intersection(address for one in people for address in one.addresses)
+        failure = await self._take_in(items)
+        if failure:
+            return Fetched(doubtful=dict.fromkeys(news, failure))
+        return Fetched(news)
+
+    async def close(self) -> None:
+        """End what is under way; who waits is told that nobody answers."""
+        await self._reader.close()
+        if self._writing is not None:
+            await asyncio.gather(self._writing, return_exceptions=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _unanswered(self, keys: Sequence[str], why: str) -> Fetched:
+        if not self._silent:
+            self._silent = True
+            self._doubted()
+        return Fetched(doubtful=dict.fromkeys(keys, f"the directory {self._name} does not answer: {why}"))
+
+    async def _take_in(self, items: Sequence[DirectoryItem]) -> str:
+        """Why it could not be written; '' when it was."""
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting.append((items, future))
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write_all())
+        return await future
+
+    async def _write_all(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+                failure = await self._write(list({item.dn: item for items, _ in batch for item in items}.values()))
+                for _, future in batch:
+                    if not future.done():
+                        future.set_result(failure)
+        finally:
+            # Not in a callback of the task: who came before that ran would count on a task that has ended.
+            self._writing = None
+
+    async def _write(self, items: Sequence[DirectoryItem]) -> str:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._pool, self._apply, items)
+        except SluiceError as error:
+            return error.private or str(error)
+        except Exception as error:  # noqa: BLE001 - everybody who waits must hear of it
+            return f"what {self._name} said cannot be written down: {error!r}"
+        return ""
+
+    def _apply(self, items: Sequence[DirectoryItem]) -> None:
+        if self._made is None:
+            self._made = self._mirror()
+        self._made.apply(items, anew=True)
+
+
+class Everywhere:
+    """All directories of the configuration as one `Beyond`."""
+
+    def __init__(self, fetchers: Sequence[Fetcher] = ()) -> None:
+        self._fetchers = tuple(fetchers)
+
+    async def fetch(self, keys: Sequence[str]) -> Fetched:
+        """As `Beyond.fetch`: an address is unknown only when every directory has answered."""
+        if not self._fetchers:
+            return Fetched()
+        answers = await asyncio.gather(*(fetcher.fetch(keys) for fetcher in self._fetchers))
+        doubtful = {key: why for answer in answers for key, why in answer.doubtful.items()}
+        return Fetched(frozenset().union(*(answer.news for answer in answers)), doubtful)
+
+    def use(self, fetchers: Sequence[Fetcher]) -> "Sequence[Fetcher]":
+        """Ask these from now on; returns the former ones, to be closed."""
+        former, self._fetchers = self._fetchers, tuple(fetchers)
+        return former
+
+    async def close(self) -> None:
+        await asyncio.gather(*(fetcher.close() for fetcher in self._fetchers))
