@@ -15,13 +15,14 @@ from router.admin.cli.route_answer import Explained, Question
 from router.admin.cli.route_explain import Explainer, Live
 from router.admin.cli.route_live import LiveSource
 from router.admin.cli.route_origin import Origins
-from router.admin.cli.user_selection import never_held, rules_of
+from router.admin.cli.user_selection import rules_of
 from router.classify.classifier import CachingClassifier
 from router.classify.probe import Prober
 from router.classify.reading import plan
 from router.classify.rules import AddressRules
 from router.control import members, stores
 from router.control.lookups import DatabaseLookups
+from router.control.mirrors import never_held, source_names
 from router.daemon.clock import SystemClock
 from router.deliver.site import Senders
 from router.model.address import Address
@@ -72,12 +73,12 @@ def _live(context: Context, mirror: DatabaseLookups, prober: Prober | None) -> L
     settings = context.settings()
     if not settings.ldaps:
         return None
-    from router.admin.cli.directories import meaning_of, source_names  # noqa: PLC0415 - a site without needs no LDAP
+    from router.admin.cli.directories import meaning_of  # noqa: PLC0415 - a site without needs no LDAP
     from router.directory.lookups import LdapLookups  # noqa: PLC0415 - see above
 
     readers = {name: LdapLookups(one, meaning_of(settings, one)) for name, one in settings.ldaps.items()}
     ranks = {name: rank for rank, name in enumerate(source_names(settings))}
-    source = LiveSource(mirror, readers, ranks, never_held(context))
+    source = LiveSource(mirror, readers, ranks, never_held(context.database(), settings))
     return Live(CachingClassifier(rules_of(context), [source], SystemClock(), prober), source)
 
 

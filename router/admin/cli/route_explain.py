@@ -263,6 +263,8 @@ def _aged(one: Explained, origin: Origin | None) -> Explained:
     if origin is None or age is None or age.followed:
         return one
     remark = f"the directory {origin.source} is {age.text()}"
+    if one.hold is not None:
+        return replace(one, remarks=(*one.remarks, f"{remark}; a hold here stays a hold"))
     if not age.answers:
         remarks = (*one.remarks, f"{remark}; its people are too old to answer by")
         return replace(one, verdict="unresolved", action="later", reply=str(LookupFailed.reply), remarks=remarks)

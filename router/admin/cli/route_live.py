@@ -8,7 +8,7 @@ On failure: `LookupFailed`: while a directory does not answer, nobody is called 
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from router.control.desired import believed, desire
 from router.control.entries import Known
@@ -26,7 +26,7 @@ class LiveSource:
         mirror: MailboxSource,
         readers: Mapping[str, DirectoryReader],
         ranks: Mapping[str, int],
-        never_held: Sequence[str],
+        never_held: Collection[str],
     ) -> None:
         self._mirror = mirror
         self._readers = readers

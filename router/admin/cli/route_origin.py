@@ -90,7 +90,8 @@ class Origins:
         state = next((one for one in following.states(connection) if one.source == source), DirectoryState(source))
         settings = self._sources.get(source)
         if settings is None:
-            return Age(state.followed_at, None, "it is not in the configuration", followed=False)
+            known = not _running(connection)
+            return Age(state.followed_at, None, "it is not in the configuration", False, known, known)
         return age_of(state, settings, running=_running(connection), now=time.time())
 
 

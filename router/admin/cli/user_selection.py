@@ -132,15 +132,6 @@ def postmaster_mailbox(context: Context) -> str | None:
     return None if mailbox is None else mailbox.key
 
 
-def never_held(context: Context) -> tuple[str, ...]:
-    """The mailbox that no hold may stop, the postmaster's; while it is not known, the addresses that it will have."""
-    postmaster = postmaster_mailbox(context)
-    if postmaster is not None:
-        return (postmaster,)
-    rules = rules_of(context)
-    return tuple(_keys(rules, rules.postmaster))
-
-
 def _by_filter(context: Context, wanted: Wanted) -> Iterator[str]:
     settings = context.settings()
     if wanted.home and wanted.home not in settings.stores:

@@ -16,11 +16,11 @@ from support.people_ldif import sun_domain, sun_group, sun_people, sun_person
 from support.slapd import BASE, READER, Slapd
 
 from router.admin.cli.app import run
-from router.admin.cli.directories import meaning_of, source_names
+from router.admin.cli.directories import meaning_of
 from router.control import alarms, mailboxes, members
 from router.control.database import ControlDatabase
 from router.control.members import Member
-from router.control.mirror import Mirror
+from router.control.mirrors import mirror_of
 from router.daemon.directory_loop import DirectoryLoop
 from router.directory.feed import LdapFeed
 from router.model.mailbox import Mailbox
@@ -84,7 +84,7 @@ class Site:
     def follow(self) -> None:
         settings = load(self.config)
         source = settings.ldaps["people"]
-        mirror = Mirror(self.database, source.name, source_names(settings), max_loss=source.max_loss)
+        mirror = mirror_of(self.database, settings, source.name)
         feed = LdapFeed(source, meaning_of(settings, source))
         loop = DirectoryLoop(source.name, feed, mirror, follow=1.0, sweep=900.0)
         try:

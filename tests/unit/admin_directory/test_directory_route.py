@@ -107,6 +107,16 @@ def test_a_directory_that_is_not_followed(site: Site, seconds: float, status: in
     assert bool(text) == ("NOT followed since" in str(found["remarks"]))
 
 
+def test_a_hold_stays_a_hold_however_old_the_directory_is(site: Site) -> None:
+    key = "user9@example.edu"
+    assert site("hold", key, "--reason", "because").status == 0
+    site.age(5 * 3600)
+    site.run_worker()
+    status, found = one(site, key)
+    assert (status, found["action"]) == (0, "hold")
+    assert "NOT followed since" in str(found["remarks"])
+
+
 def test_a_fault_is_told_at_once(site: Site) -> None:
     site.age(1, "no \x1b[31m answer")
     site.run_worker()
