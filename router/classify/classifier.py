@@ -168,14 +168,16 @@ class CachingClassifier:
             self._cache.forget_denied()
             raise
         matched = match(todo, known)
-        if matched is None and self._beyond is not None:
+        if (matched is None or matched.catch_all) and self._beyond is not None:
             known = await self._ask_beyond(self._beyond, todo.keys, known)
             matched = match(todo, known)
-        if matched is not None:
+        if matched is not None and not matched.catch_all:
             return _Answer(matched.found, Standing.FIRM if matched.firm else Standing.DERIVED)
         for key in todo.keys:
             if key in known.doubtful:
                 raise LookupFailed(known.doubtful[key])
+        if matched is not None:
+            return _Answer(matched.found, Standing.DERIVED)
         match todo.policy.unknown:
             case "store":
                 found = self._unknown(todo, known, "by the domain's policy", store=todo.policy.store)

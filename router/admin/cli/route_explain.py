@@ -19,8 +19,9 @@ from router.classify.classifier import CachingClassifier
 from router.control.schema import DATABASE
 from router.errors import BadRouteData, LookupFailed
 from router.model.address import Address, AddressSyntaxError, parse_address
+from router.model.directory import is_catch_all
 from router.model.mailbox import LIST, Hold, Mailbox, Status
-from router.model.route import SMARTHOST_LANE, Classification, Deliver, Held, Kind, Later, Park, Refuse, Route
+from router.model.route import SMARTHOST_LANE, Classification, Deliver, Expand, Held, Kind, Later, Park, Refuse, Route
 from router.route.routing import Routing
 from router.settings.schema import Settings
 
@@ -79,9 +80,15 @@ class Explainer:
             if self.live is None:
                 raise
         else:
-            if self.live is None or found.kind is not Kind.UNKNOWN:
+            if self.live is None or not await self._is_missing(address, found):
                 return found
         return await self.live.classifier.explain(address, probe=self.question.probe)
+
+    async def _is_missing(self, address: Address, found: Classification) -> bool:
+        """Whether nobody here has the address itself: it is unknown, or a catch-all takes it."""
+        if found.mailbox is None:
+            return found.kind is Kind.UNKNOWN
+        return await self.origins.of_keys([key for key in self.keys_of(address) if not is_catch_all(key)]) is None
 
     async def _origin(self, mailbox: Mailbox) -> Origin:
         known = self.live.source.found.get(mailbox.key) if self.live is not None else None
@@ -187,10 +194,11 @@ class Explainer:
                     reply="250 2.1.5",
                     remarks=(*base.remarks, _held_since(route.hold, self.question.at)),
                 )
-            case Refuse():
-                return replace(base, verdict="refused", action="refuse", reply=str(route.reply))
-            case Later():
-                return replace(base, verdict="unresolved", action="later", reply=str(route.reply))
+            case Expand():  # of a catch-all, say: where it leads is told by the chain
+                return replace(base, action=FORWARD, reply="250 2.1.5")
+            case Refuse() | Later():
+                verdict, action = ("refused", "refuse") if isinstance(route, Refuse) else ("unresolved", "later")
+                return replace(base, verdict=verdict, action=action, reply=str(route.reply))
             case Park():
                 return replace(base, verdict="unresolved", action="park", reply=route.reason)
 

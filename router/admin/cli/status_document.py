@@ -56,7 +56,7 @@ def queue(view: StatusView) -> dict[str, Any]:
 
 
 def totals(found: Totals) -> dict[str, int]:
-    """The accounts; `missing` is accepted less all the others."""
+    """The accounts; `missing` is accepted and opened less all the others."""
     return {**asdict(found), "missing": missing(found)}
 
 

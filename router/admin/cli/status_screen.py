@@ -72,9 +72,10 @@ def _balance(out: Output, view: StatusView) -> None:
 
 
 def equation(totals: Totals) -> str:
-    """`accepted 5 = delivered 4 + held 1`."""
+    """`accepted 5 = delivered 4 + held 1`; `accepted 5 + opened 1 = …` where forwards have opened recipients."""
     terms = [f"{name} {count}" for name in _PLACES if (count := getattr(totals, name)) or name == "delivered"]
-    return f"accepted {totals.accepted} {'=' if totals.balanced else '≠'} {' + '.join(terms)}"
+    opened = f" + opened {totals.opened}" if totals.opened else ""
+    return f"accepted {totals.accepted}{opened} {'=' if totals.balanced else '≠'} {' + '.join(terms)}"
 
 
 def _workers(out: Output, view: StatusView, settings: Settings) -> None:
