@@ -54,7 +54,7 @@ class DirectorySite(Site):
         if self._office is None:
             settings = self.settings
             made: list[Office] = []
-            self._access = Directories(settings, lambda: made[0].database, frozenset)
+            self._access = Directories(settings, lambda: made[0].database)
             made.append(Office(settings, writers=self._access.writers(), fetch=self._access.fetch))
             self._office = made[0]
         return self._office
