@@ -32,6 +32,8 @@ GROUPS = {
     "unknown": ("nobody-{}@example.edu", "nobody@example.edu"),
 }
 DEADLINE = 2.0
+OLD = "waits: it was last followed"
+"""What a worker says when mail waits for a directory."""
 
 
 @pytest.fixture
@@ -105,4 +107,44 @@ async def test_known_people_are_served_while_the_directory_is_away(
             assert traffic.longest("unknown") < DEADLINE + 1
             assert traffic.longest("known", began) < 1.0
             assert recovery < 10
+            await at_rest(site, stores, traffic, server)
+
+
+async def test_mail_waits_when_the_data_are_too_old_and_known_people_are_put_off_at_last(
+    tmp_path: Path, stores: Stores, server: Slapd, until: Until
+) -> None:
+    site = make(tmp_path, stores, server, {"stale_delivery": "2s", "stale": "5s"})
+    people, others = stores["old"], stores["lists"]
+    async with site:
+        await until(lambda: followed(site), "the directory is followed")
+        with Traffic(site, GROUPS) as traffic:
+            await calm(traffic, until)
+            await asyncio.sleep(3.0)
+            assert OLD not in site.relay.log.read_text(), "a directory that is followed is never called old"
+            server.stall()
+            began = traffic.mark()
+            await until(lambda: OLD in site.relay.log.read_text(), "mail waits")
+            stopped = traffic.mark()
+            assert 1.5 < stopped - began < 4.0
+            await asyncio.sleep(0.5)  # what was under way has arrived
+            here, there = len(people.arrivals), len(others.arrivals)
+            await asyncio.sleep(1.0)
+            assert len(people.arrivals) == here, "people's mail waits"
+            assert len(others.arrivals) > there, "lists and services go on"
+            assert set(traffic.codes("known")) == {"250 2.1.5"}
+            await until(lambda: "451 4.4.3" in traffic.codes("known"), "known people are put off")
+            late = traffic.mark()
+            assert 4.5 < late - began < 7.0
+            await asyncio.sleep(1.0)
+            assert set(traffic.codes("known", since=late)) == set(traffic.codes("extended", since=late)) == {"451 4.4.3"}
+            assert set(traffic.codes("held")) == set(traffic.codes("lists")) == {"250 2.1.5"}
+            server.wake()
+            back = traffic.mark()
+            await until(lambda: "250 2.1.5" in traffic.codes("known", since=back), "known people are accepted again")
+            await until(lambda: len(people.arrivals) > here, "and delivered")
+            await until(lambda: "550 5.1.1" in traffic.codes("unknown", since=back), "unknown is said again")
+            recovery = time.monotonic() - back
+            print("recovery", recovery, {g: traffic.longest(g, began) for g in GROUPS})
+            assert recovery < 10
+            assert set(traffic.codes("unknown", stopped, back)) == {"451 4.4.3"}
             await at_rest(site, stores, traffic, server)
