@@ -146,3 +146,27 @@ async def test_a_server_whose_limit_cuts_the_sweep_short_takes_nobody_away(
             for number in range(30):
                 assert (await asyncio.to_thread(answer, site, f"user{number}@example.edu")).startswith("250")
             await mended(site, server, stores, until, 1)
+
+
+@pytest.mark.parametrize("how", ["silent", "killed"])
+async def test_another_server_takes_over(tmp_path: Path, stores: Stores, until: Until, how: str) -> None:
+    groups = {"known": (ANN, BOB), "extended": ("ann+x@example.edu",), "unknown": ("nobody-{}@example.edu", NOBODY)}
+    with Slapd([*PERSONS, *CROWD]) as first, Slapd(follows=Follows(first)) as second:
+        await until(lambda: second.entry(sun_dn("bob")), "the replica has everybody")
+        site = directory_site(tmp_path, places(stores), first, ldap={"uri": [first.uri, second.uri]})
+        async with site:
+            await until(lambda: followed(site), "the directory is followed")
+            with Traffic(site, groups) as traffic:
+                await until(lambda: "550 5.1.1" in traffic.codes("unknown"), "unknown addresses are refused")
+                (first.stall if how == "silent" else first.kill)()
+                mark = traffic.mark()
+                await asyncio.sleep(3.0)
+                later = traffic.mark()
+                await asyncio.sleep(1.0)
+                assert set(traffic.codes("known", mark)) == set(traffic.codes("extended", mark)) == {"250 2.1.5"}
+                assert set(traffic.codes("unknown", since=later)) == {"550 5.1.1"}
+                assert not down(site)
+                await asyncio.to_thread(traffic.stop)
+            assert await site.drained() == 0
+            traffic.exactly_once(stores.values())
+            site.balance()
