@@ -174,3 +174,20 @@ def _lock(site: Site, seconds: float) -> None:
         time.sleep(seconds)
         database.execute("ROLLBACK")
     database.close()
+
+
+async def test_somebody_renamed_whom_a_message_finds_before_the_follower_does(
+    tmp_path: Path, stores: Stores, server: Slapd, until: Until
+) -> None:
+    """The entry is there twice in the mirror then, and nothing that is new to the follower tells it so."""
+    site = make(tmp_path, stores, server)
+    async with site:
+        await until(lambda: answer(site, ANN).startswith("250"), "ann is known")
+        pid = follower(site)
+        os.kill(pid, signal.SIGSTOP)
+        renamed = f"dn: {sun_dn('ann')}\nchangetype: modrdn\nnewrdn: uid=anna\ndeleteoldrdn: 1\n\n"
+        server.modify(renamed + replace(sun_dn("anna"), mailAlternateAddress="anna@example.edu"))
+        assert (await asyncio.to_thread(answer, site, "anna@example.edu"))[:3] in {"250", "451"}
+        os.kill(pid, signal.SIGCONT)
+        for address in ("anna@example.edu", ANN):
+            await until(lambda to=address: answer(site, to).startswith("250"), "the mailbox is one again", patience=8.0)
