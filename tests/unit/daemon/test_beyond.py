@@ -215,6 +215,18 @@ async def test_a_question_about_the_contested_is_asked_until_it_is_answered(wher
     await one.close()
 
 
+async def test_one_question_about_the_contested_is_under_way_at_a_time() -> None:
+    mirror, reader = Mirror(), Reader(person("ann"), person("bob"))
+    one = Fetcher("ldap", reader, lambda: mirror, Doubt(), rest=60.0)
+    await _contest(one, mirror, reader, "mirror")
+    before = len(asyncio.all_tasks())
+    mirror.contested = {BOB}
+    assert (await one.fetch([BOB])).news == {BOB}
+    await asyncio.sleep(0.02)
+    assert len(asyncio.all_tasks()) == before
+    await one.close()
+
+
 async def test_a_close_ends_a_question_that_is_asked_again_and_again() -> None:
     mirror, reader = Mirror(), Reader(person("ann"))
     one = Fetcher("ldap", reader, lambda: mirror, Doubt(), rest=60.0)
