@@ -57,8 +57,8 @@ class Mirrored:
 class Mirror:
     """
     `sources` are all of the configuration in their order, 'database' among them: for one mailbox the first is
-    believed. `never_held` is the postmaster's mailbox. `wall` and `sleep` are in seconds; `quiet` is how long the row of
-    the directory may stand still while it is followed.
+    believed. `never_held` is the postmaster's mailbox. `wall` and `sleep` are in seconds; `quiet` is how long the row
+    of the directory may stand still while it is followed.
     """
 
     def __init__(

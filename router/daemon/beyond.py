@@ -134,30 +134,36 @@ class Fetcher:
         return ""
 
     def _apply(self, items: Sequence[DirectoryItem]) -> list[str]:
-        if self._made is None:
-            self._made = self._mirror()
-        self._made.apply(items, anew=True)
-        return self._made.take_contested()
+        mirror = self._here()
+        mirror.apply(items, anew=True)
+        return mirror.take_contested()
 
     async def _confirm_all(self) -> None:
         try:
             while self._contested:
                 keys = sorted(self._contested)[:MOST]
+                self._contested.difference_update(keys)
                 try:
                     items = await self._reader.find(keys)
                     contested = await asyncio.get_running_loop().run_in_executor(self._pool, self._confirm, items)
                 except Exception:  # noqa: BLE001 - their mail waits, and another time may be a better one
+                    self._contested.update(keys)
                     await asyncio.sleep(self._rest)
-                    continue
-                # Who is contested after that really is there twice: the next change of either entry brings it up.
-                self._contested = (self._contested | set(contested)).difference(keys)
+                else:
+                    # Who is contested after that really is there twice: the next change of either entry brings it up.
+                    self._contested.update(set(contested).difference(keys))
         finally:
             self._confirming = None
 
     def _confirm(self, items: Sequence[DirectoryItem]) -> list[str]:
-        assert self._made is not None, "nothing is contested before there is a mirror"
-        self._made.confirm(items)
-        return self._made.take_contested()
+        mirror = self._here()
+        mirror.confirm(items)
+        return mirror.take_contested()
+
+    def _here(self) -> Intake:
+        if self._made is None:
+            self._made = self._mirror()
+        return self._made
 
 
 class Everywhere:

@@ -115,7 +115,9 @@ async def test_logins_that_are_refused_and_certificates_that_are_not_believed(
         async with site:
             await until(lambda: followed(site), "the directory is followed")
             await spoilt(site, server, until, {"uri": server.tls_uri, **tls}, "expired")
-            await spoilt(site, server, until, {"starttls": True, "uri": f"ldap://localhost:{server.port}", **tls}, "expired")
+            await spoilt(
+                site, server, until, {"starttls": True, "uri": f"ldap://localhost:{server.port}", **tls}, "expired"
+            )
             await spoilt(site, server, until, {"password_file": str(tmp_path / "wrong")}, "login: result 49")
             assert "let (me) in" not in site.relay.log.read_text()
             await mended(site, server, stores, until, 1)

@@ -53,6 +53,13 @@ async def sweeps(site: Site, until: Until, count: int) -> None:
         await until(lambda before=before: swept(site) > before, "it is swept again")
 
 
+async def calm(traffic: Traffic, until: Until) -> float:
+    """From when on everybody is answered as they should be: a worker has seen that the directory is followed."""
+    await until(lambda: "550 5.1.1" in traffic.codes("unknown"), "unknown addresses are refused")
+    await until(lambda: "250 2.1.5" in traffic.codes("known"), "known people are accepted")
+    return traffic.mark()
+
+
 @pytest.mark.parametrize(("gone", "text"), [(20, "20 of 20"), (10, "10 of 20")])
 async def test_who_was_there_is_served_until_an_operator_says_that_they_are_gone(
     site: Site, stores: Stores, server: Slapd, until: Until, gone: int, text: str
@@ -61,7 +68,7 @@ async def test_who_was_there_is_served_until_an_operator_says_that_they_are_gone
     async with site:
         await until(lambda: followed(site), "the directory is followed")
         with Traffic(site, GROUPS, pause=0.2) as traffic:
-            await until(lambda: "550 5.1.1" in traffic.codes("unknown"), "unknown addresses are refused")
+            calmed = await calm(traffic, until)
             server.modify(ldif)
             await until(lambda: lost(site), "the loss is told")
             told = traffic.mark()
@@ -69,12 +76,12 @@ async def test_who_was_there_is_served_until_an_operator_says_that_they_are_gone
             await sweeps(site, until, 3)
             await until(lambda: traffic.of("unknown", told) and traffic.of("known", told), "somebody asks")
             assert set(traffic.codes("unknown", told)) == {"451 4.4.3"}
-            assert set(traffic.codes("known")) == {"250 2.1.5"}
+            assert set(traffic.codes("known", calmed)) == {"250 2.1.5"}
             server.modify("\n".join(PEOPLE[:gone]))
             await until(lambda: not lost(site), "they are back")
             back = traffic.mark()
             await until(lambda: "550 5.1.1" in traffic.codes("unknown", back), "unknown addresses are refused again")
-            assert set(traffic.codes("known")) == {"250 2.1.5"}
+            assert set(traffic.codes("known", calmed)) == {"250 2.1.5"}
 
             server.modify(ldif)
             await until(lambda: lost(site), "the loss is told again")
@@ -101,7 +108,7 @@ async def test_a_server_that_comes_back_without_its_data(
     async with site:
         await until(lambda: followed(site), "the directory is followed")
         with Traffic(site, GROUPS, pause=0.2) as traffic:
-            await until(lambda: "550 5.1.1" in traffic.codes("unknown"), "unknown addresses are refused")
+            calmed = await calm(traffic, until)
             server.stop()
             data, away = server.home / "data", server.home / "away"
             data.rename(away)
@@ -119,7 +126,7 @@ async def test_a_server_that_comes_back_without_its_data(
             server.start()
             back = traffic.mark()
             await until(lambda: "550 5.1.1" in traffic.codes("unknown", back), "unknown addresses are refused again")
-            assert set(traffic.codes("known")) == {"250 2.1.5"}
+            assert set(traffic.codes("known", calmed)) == {"250 2.1.5"}
             await asyncio.to_thread(traffic.stop)
         assert await site.drained() == 0
         traffic.exactly_once(stores.values())

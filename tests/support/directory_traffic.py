@@ -21,7 +21,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 from router.ledger.stores import RecordingStore
@@ -70,9 +69,8 @@ class Traffic:
             thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stop.set()
-        # No join: the stores are in this thread's loop. A sender ends with its message.
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()  # and no join: the stores are in this thread's loop. A sender ends with its message
 
     def stop(self) -> None:
         """End the senders and wait for them. Blocks: call it in a thread."""

@@ -82,7 +82,8 @@ def directory(mirror: Mirror) -> Directory:
 
 @pytest.fixture
 async def classifier(mirror: Mirror, directory: Directory) -> AsyncIterator[CachingClassifier]:
-    async def denied(_store: str, _address: Address) -> HopReply:
+    async def denied(store: str, address: Address) -> HopReply:
+        del store, address
         return HopReply(550, "5.1.1", "no")
 
     rules = AddressRules(

@@ -57,8 +57,9 @@ class Mirror:
     def fault(self, text: str) -> None:
         self._note("fault", text)
 
-    def _note(self, *words: str) -> None:
+    def _note(self, *words: str) -> int:
         self.calls.append(" ".join(words))
+        return len(self.calls)
 
 
 class Inquiry:
