@@ -10,7 +10,7 @@ from support.people_ldif import NEW_HOST, OLD_HOST, delete, replace, sun_dn, sun
 from support.site import Site, StoreAt
 from support.slapd import Slapd
 
-from router.control import mailboxes
+from router.control import changes, mailboxes, members
 from router.ledger.stores import RecordingStore
 
 Until = Callable[..., Awaitable[None]]
@@ -35,6 +35,11 @@ def home(site: Site, key: str) -> str:
     return found.mailboxes[key].home if key in found.mailboxes else ""
 
 
+def in_force(site: Site) -> bool:
+    """Whether every worker has applied what the control database has."""
+    return site.office.database.run_read(lambda c: members.applied_everywhere(c, changes.current_epoch(c)))
+
+
 def hold_of(site: Site, key: str) -> str:
     """'', 'open' or 'quiet'."""
     hold = site.office.database.run_read(lambda c: mailboxes.find(c, [key])).mailboxes[key].hold
@@ -54,7 +59,7 @@ async def test_a_home_changed_by_somebody_else_counts_for_the_next_message(
         assert await site.drained() == 0
         assert (at(stores["old"]), at(stores["new"])) == (["m1"], ["m1"])
         server.modify(replace(sun_dn("ann"), mailHost=NEW_HOST))
-        await until(lambda: home(site, ANN) == "new", "the new home is known")
+        await until(lambda: home(site, ANN) == "new" and in_force(site), "the new home is known")
         await asyncio.to_thread(submit, site, ANN, tag="m2")
         assert await site.drained() == 0
         assert (at(stores["old"]), at(stores["new"])) == (["m1"], ["m1", "m2"])
