@@ -1,6 +1,7 @@
 """People in a real slapd, changed by ldapmodify while the relay runs: homes, holds, new people, outages, reloads."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -118,7 +119,8 @@ def _patiently(site: Site, address: str) -> None:
         assert not said.startswith("5"), said
         if said.startswith("250"):
             return
-    raise AssertionError("it was never accepted")
+        time.sleep(0.05)
+    raise AssertionError(f"it was never accepted: {said}")
 
 
 async def test_who_was_removed_is_unknown_after_the_next_sweep(
