@@ -144,6 +144,11 @@ class Cache:
         """A source has failed: what it denied before is doubt now."""
         self._denied.clear()
 
+    def distrust(self) -> None:
+        """A directory has gone silent: what rests on what was not found is asked anew, answers on their way too."""
+        self.forget_soft()
+        self._generation += 1
+
     def forget_soft(self) -> None:
         """Drop every answer that rests on what was not found."""
         self._derived.clear()

@@ -104,7 +104,7 @@ class CachingClassifier:
 
     def distrust(self) -> None:
         """A directory does not answer: whatever rests on what it did not know is asked for anew."""
-        self._cache.forget_soft()
+        self._cache.distrust()
 
     def start_from(self, epoch: int) -> None:
         """A snapshot was read at `epoch`: nothing older is believed."""

@@ -29,7 +29,7 @@ from router.control.turn import Turn
 from router.model.directory import Cookie, DirectoryItem, DomainEntry, Entry, Unplaced
 
 QUIET_SECONDS = 10.0
-"""How long the row of a directory may stand still while it is followed."""
+"""Seconds: as long as any worker lets a row stand still, and seldom enough to write nearly nothing."""
 
 _REST = 0.4
 """A sweep that finds many new people has minutes of work: the database is left to others for a quarter of them."""
@@ -57,7 +57,8 @@ class Mirrored:
 class Mirror:
     """
     `sources` are all of the configuration in their order, 'database' among them: for one mailbox the first is
-    believed. `never_held` is the postmaster's mailbox. `wall` and `sleep` are in seconds.
+    believed. `never_held` is the postmaster's mailbox. `wall` and `sleep` are in seconds; `quiet` is how long the row
+    of the directory may stand still while it is followed.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Mirror:
         *,
         never_held: Collection[str] = (),
         max_loss: float = 0.1,
+        quiet: float = QUIET_SECONDS,
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -75,6 +77,7 @@ class Mirror:
         self._database = database
         self._never = frozenset(never_held)
         self._max_loss = max_loss
+        self._quiet = quiet
         self._wall = wall
         self._slicer = Slicer(sleep, rest=_REST)
         self._salt = " ".join([*sources, "", *sorted(self._never)])
@@ -165,7 +168,7 @@ class Mirror:
         now, text = self._wall(), following.as_text(cookie)
         if self._told is not None:
             told, at, fault = self._told
-            if told == text and not fault and 0 <= now - at < QUIET_SECONDS:
+            if told == text and not fault and 0 <= now - at < self._quiet:
                 return
         self._database.run_write(partial(self._note, cookie=text, now=now))
         self._told = (text, now, "")

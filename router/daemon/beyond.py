@@ -3,10 +3,12 @@ The directories behind the mirror, for one worker: who is not known here is aske
 
 Guarantees: the event loop never blocks. What several callers brought is written into the mirror together; there is
 one path by which a person becomes known, so that the epoch of every answer is the control database's. Only people
-are written down: an address that nobody has costs no write.
+are written down: an address that nobody has costs no write. Who is there twice after that is asked for by name, since
+to whoever follows the directory neither entry is news any more: one that was renamed is one again.
 
 On failure: the keys are doubtful, with the reason; nothing is raised. Whether a directory answers is told once each
-time it changes (`doubted`): what it did not know before is no answer while it is silent.
+time it changes (`doubted`): what it did not know before is no answer while it is silent. An answer that makes no sense
+for one address is no silence.
 """
 
 import asyncio
@@ -14,12 +16,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from router.directory.faults import Unfit
 from router.errors import SluiceError
 from router.model.directory import DirectoryItem, Entry, Fetched
 from router.ports import DirectoryReader
 
 MOST = 200
-"""Answers taken in together. Each is an entry or a few."""
+"""Answers taken in together, each an entry or a few; and mailboxes asked for together."""
+REST = 10.0
+"""Seconds until a question that could not be answered is asked again."""
 
 
 class Intake(Protocol):
@@ -28,21 +33,35 @@ class Intake(Protocol):
     def apply(self, items: Sequence[DirectoryItem], *, anew: bool = False) -> object:
         """Durable on return. Raises `SluiceError`."""
 
+    def take_contested(self) -> list[str]:
+        """Mailboxes that several entries were found to be since the last call."""
+
+    def confirm(self, items: Sequence[DirectoryItem]) -> object:
+        """The complete answer about them. Raises `SluiceError`."""
+
 
 class Fetcher:
-    """One directory. `mirror` makes its mirror, in the thread that will use it."""
+    """One directory. `mirror` makes its mirror, in the thread that will use it; `rest` is in seconds (see `REST`)."""
 
     def __init__(
-        self, name: str, reader: DirectoryReader, mirror: Callable[[], Intake], doubted: Callable[[], None]
+        self,
+        name: str,
+        reader: DirectoryReader,
+        mirror: Callable[[], Intake],
+        doubted: Callable[[], None],
+        rest: float = REST,
     ) -> None:
         self._name = name
         self._reader = reader
         self._mirror = mirror
         self._doubted = doubted
+        self._rest = rest
         self._made: Intake | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"mirror-{name}")
         self._waiting: list[tuple[Sequence[DirectoryItem], asyncio.Future[str]]] = []
         self._writing: asyncio.Task[None] | None = None
+        self._contested: set[str] = set()
+        self._confirming: asyncio.Task[None] | None = None
         self._silent = False
 
     async def fetch(self, keys: Sequence[str]) -> Fetched:
@@ -50,7 +69,10 @@ class Fetcher:
         try:
             items = await self._reader.find(keys)
         except SluiceError as error:
-            return self._unanswered(keys, error.private or str(error))
+            why = error.private or str(error)
+            if isinstance(error.__cause__, Unfit):
+                return Fetched(doubtful=dict.fromkeys(keys, f"the directory {self._name} cannot tell: {why}"))
+            return self._unanswered(keys, why)
         except Exception as error:  # noqa: BLE001 - an unknown error is a temporary one
             return self._unanswered(keys, repr(error))
         self._silent = False
@@ -65,6 +87,9 @@ class Fetcher:
 
     async def close(self) -> None:
         """End what is under way; who waits is told that nobody answers."""
+        if self._confirming is not None:
+            self._confirming.cancel()
+            await asyncio.gather(self._confirming, return_exceptions=True)
         await self._reader.close()
         if self._writing is not None:
             await asyncio.gather(self._writing, return_exceptions=True)
@@ -92,23 +117,53 @@ class Fetcher:
                 for _, future in batch:
                     if not future.done():
                         future.set_result(failure)
+                if self._contested and self._confirming is None:
+                    self._confirming = asyncio.get_running_loop().create_task(self._confirm_all())
         finally:
             # Not in a callback of the task: who came before that ran would count on a task that has ended.
             self._writing = None
 
     async def _write(self, items: Sequence[DirectoryItem]) -> str:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._pool, self._apply, items)
+            contested = await asyncio.get_running_loop().run_in_executor(self._pool, self._apply, items)
+            self._contested.update(contested)
         except SluiceError as error:
             return error.private or str(error)
         except Exception as error:  # noqa: BLE001 - everybody who waits must hear of it
             return f"what {self._name} said cannot be written down: {error!r}"
         return ""
 
-    def _apply(self, items: Sequence[DirectoryItem]) -> None:
+    def _apply(self, items: Sequence[DirectoryItem]) -> list[str]:
+        mirror = self._here()
+        mirror.apply(items, anew=True)
+        return mirror.take_contested()
+
+    async def _confirm_all(self) -> None:
+        try:
+            while self._contested:
+                keys = sorted(self._contested)[:MOST]
+                self._contested.difference_update(keys)
+                try:
+                    items = await self._reader.find(keys)
+                    contested = await asyncio.get_running_loop().run_in_executor(self._pool, self._confirm, items)
+                except Exception:  # noqa: BLE001 - their mail waits, and another time may be a better one
+                    self._contested.update(keys)
+                    await asyncio.sleep(self._rest)
+                else:
+                    # Who is contested after that really is there twice: the next change of either entry brings it up.
+                    self._contested.update(set(contested).difference(keys))
+        finally:
+            self._confirming = None
+
+    def _confirm(self, items: Sequence[DirectoryItem]) -> list[str]:
+        mirror = self._here()
+        mirror.confirm(items)
+        return mirror.take_contested()
+
+    def _here(self) -> Intake:
         if self._made is None:
             self._made = self._mirror()
-        self._made.apply(items, anew=True)
+        return self._made
 
 
 class Everywhere:

@@ -82,9 +82,9 @@ class Confirming:
             if answer is None or isinstance(answer, Fault):
                 self._due[key] = now + REST
             else:
+                self._mirror.confirm(answer)
                 answered.add(key)
                 del self._due[key]
-                self._mirror.confirm(answer)
         # Who is still contested really is there twice: the next change of either entry brings it up again.
         for key in set(self._mirror.take_contested()) - answered:
             self._due.setdefault(key, now)

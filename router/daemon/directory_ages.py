@@ -33,7 +33,8 @@ class DirectoryAges:
         self._doubted = doubted
         self._limits: dict[str, Limits] = {}
         self._found: dict[str, Freshness] = {}
-        self._states: Sequence[DirectoryState] = ()
+        self._states: Sequence[DirectoryState] | None = None
+        """None until the control database was read: nothing is told before."""
         self._delivering: dict[str, bool] = {}
         self._current: dict[str, bool] = {}
 
@@ -43,7 +44,7 @@ class DirectoryAges:
         changed = {name for name, one in limits.items() if self._limits.get(name) != one}
         self._limits = limits
         self._found = {name: Freshness(one) if name in changed else self._found[name] for name, one in limits.items()}
-        self._saw([state for state in self._states if state.source in changed])
+        self._saw([state for state in self._states or () if state.source in changed])
         self.look()
 
     def saw(self, states: Sequence[DirectoryState]) -> None:
@@ -68,7 +69,7 @@ class DirectoryAges:
 
     def look(self) -> None:
         """Tell what has changed by itself since the last look, for nobody asked. Cheap: call it now and then."""
-        for name, found in self._found.items():
+        for name, found in self._found.items() if self._states is not None else ():
             now = self._clock.monotonic()
             self._tell_delivery(name, found, delivers=found.delivers(now), now=now)
             current = found.current(now)

@@ -20,7 +20,8 @@ from router.ports import DirectoryFeed
 
 log = logging.getLogger("sluice.directory")
 
-_LONGEST_REST = 30.0
+_LONGEST_REST = 5.0
+"""Seconds between two tries to follow a directory that fails, or `follow` where that is longer."""
 
 
 class Shadow(Protocol):
@@ -125,7 +126,7 @@ class DirectoryLoop:
             self._shadow.fault(text)
         except SluiceError as second:
             log.warning("the fault of the directory %s cannot be written down: %s", self._name, second.private)
-        return min(_LONGEST_REST, self._follow * 2.0 ** min(self._failures - 1, 10))
+        return min(max(_LONGEST_REST, self._follow), self._follow * 2.0 ** min(self._failures - 1, 10))
 
 
 def _expected(error: Exception) -> bool:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 FAILURES = 2
 FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 15.0
+LONGEST_PAUSE = 5.0
+"""Seconds. Each pause ends with one question that may wait for its whole deadline; everybody else is told at once."""
 
 
 class Breaker:

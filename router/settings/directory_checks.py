@@ -15,6 +15,8 @@ from router.settings.ldap_uri import LdapUri, parse_ldap_uri
 from router.settings.problem import KeyPath
 from router.settings.values import BadValue, parse_host, shown
 
+LONGEST_DEADLINE = 9.0
+"""Seconds. The classifier gives up a lookup after ten, whatever else it knows by then."""
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
@@ -142,6 +144,12 @@ def _check_times(entry: Entry[Ldap], findings: Findings) -> None:
             findings.add(
                 (*path, key), "must be longer than 0", f"write for instance {Ldap.model_fields[key].default:g}s"
             )
+    if ldap.deadline > LONGEST_DEADLINE:
+        message = "is too long: known people's sub-addresses and lists wait for it too, and a session for 10 s at most"
+        findings.add((*path, "deadline"), message, f"write at most {LONGEST_DEADLINE:g}s")
+    if ldap.follow <= ldap.stale_delivery < 2 * ldap.follow and not entry.faulty & {"follow", "stale_delivery"}:
+        message = "must be twice as long as `follow`: otherwise mail would wait between two polls"
+        findings.add((*path, "stale_delivery"), message, f"write at least {2 * ldap.follow:g}s")
     for shorter, longer, reason in (
         ("follow", "sweep", "a sweep reads everything, a poll only what has changed"),
         ("follow", "stale_delivery", "otherwise mail would wait between two polls"),

@@ -342,6 +342,18 @@ def test_the_row_moves_when_it_must(empty: ControlDatabase) -> None:
     assert Mirror(empty, "ldap", ("ldap", "database")).cookie() == Cookie("ldap1", "8")
 
 
+def test_the_row_moves_often_where_data_count_for_a_short_time_only(empty: ControlDatabase) -> None:
+    now = 1000.0
+    one = Mirror(empty, "ldap", ("ldap", "database"), quiet=0.5, wall=lambda: now)
+    one.followed(Cookie("ldap1", "7"))
+    now = 1000.4
+    one.followed(Cookie("ldap1", "7"))
+    assert empty.run_read(following.states)[0].followed_at == 1000.0
+    now = 1000.5
+    one.followed(Cookie("ldap1", "7"))
+    assert empty.run_read(following.states)[0].followed_at == 1000.5
+
+
 def test_a_fault_is_written_once_and_ends_with_the_next_reading(empty: ControlDatabase) -> None:
     one = mirror(empty)
     one.followed(Cookie("a", "1"))

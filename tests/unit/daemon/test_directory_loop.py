@@ -210,6 +210,15 @@ def test_whatever_fails_is_a_fault_and_is_tried_again(
     assert shadow.told[-1] == "followed 3"
 
 
+@pytest.mark.parametrize(("follow", "longest"), [(0.1, 5.0), (2.0, 5.0), (60.0, 60.0)])
+def test_a_directory_that_was_away_for_long_is_followed_again_within_seconds(
+    feed: Feed, shadow: Shadow, clock: Clock, follow: float, longest: float
+) -> None:
+    loop = DirectoryLoop("ldap", feed, shadow, follow=follow, sweep=900.0, monotonic=clock)
+    feed.fails = LookupFailed("down")
+    assert max(loop.turn() for _ in range(2000)) == longest
+
+
 def test_a_control_database_that_is_away_ends_nothing(loop: DirectoryLoop, shadow: Shadow) -> None:
     shadow.fails = ControlUnavailable("locked up")
     loop.turn()

@@ -88,6 +88,8 @@ ERRORS = [
     ({"sweep": "1s"}, "sweep", "shorter than `follow`", ""),
     ({"stale": "1m"}, "stale", "shorter than `stale_delivery`", "120s"),
     ({"stale_delivery": "1s"}, "stale_delivery", "shorter than `follow`", "2s"),
+    ({"stale_delivery": "3s"}, "stale_delivery", "twice as long as `follow`", "4s"),
+    ({"deadline": "9100ms"}, "deadline", "is too long", "9s"),
     ({"max_loss": "0"}, "max_loss", "greater than 0", ""),
     ({"max_loss": "2"}, "max_loss", "less than or equal to 1", ""),
     ({"connections": "0"}, "connections", "greater than or equal to 1", ""),
