@@ -85,6 +85,10 @@ class Fetcher:
             return Fetched(doubtful=dict.fromkeys(news, failure))
         return Fetched(news)
 
+    async def silence(self) -> None:
+        """Ask nothing any more; who waits is told that nobody answers. What was answered is still taken in."""
+        await self._reader.close()
+
     async def close(self) -> None:
         """End what is under way; who waits is told that nobody answers."""
         if self._confirming is not None:
@@ -187,3 +191,7 @@ class Everywhere:
 
     async def close(self) -> None:
         await asyncio.gather(*(fetcher.close() for fetcher in self._fetchers))
+
+    async def silence(self) -> None:
+        """As `Fetcher.silence`, all of them."""
+        await asyncio.gather(*(fetcher.silence() for fetcher in self._fetchers))

@@ -47,6 +47,10 @@ class Directories:
         """The control database says how the directories are followed."""
         self.ages.saw(states)
 
+    async def silence(self) -> None:
+        """Ask nobody any more: who waits for an answer gets none, which is a temporary failure."""
+        await self.beyond.silence()
+
     async def close(self) -> None:
         """End what is under way."""
         await self.beyond.close()

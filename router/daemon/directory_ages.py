@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from router.control.freshness import Freshness, Limits
 from router.control.schema import DATABASE
 from router.model.directory import DirectoryState
+from router.model.mailbox import Mailbox
 from router.ports import Clock
 from router.settings.schema import Settings
 
@@ -66,6 +67,17 @@ class DirectoryAges:
             return True
         found = self._found.get(source)
         return found is not None and found.delivers(self._clock.monotonic())
+
+    def refuses(self, mailbox: Mailbox | None) -> bool:
+        """
+        Whether a refusal of this mailbox counts: not while its directory is not followed, for it may be over there.
+
+        Who is no mailbox is refused by nobody's word here: the directories themselves were asked.
+        """
+        if mailbox is None or mailbox.source == DATABASE:
+            return True
+        found = self._found.get(mailbox.source)
+        return found is not None and found.current(self._clock.monotonic())
 
     def look(self) -> None:
         """Tell what has changed by itself since the last look, for nobody asked. Cheap: call it now and then."""

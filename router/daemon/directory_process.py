@@ -3,7 +3,8 @@ The process that follows the directories, started by the supervisor with `python
 
 Guarantees: one for each node, by the lock `directory.lock` in the state directory; one thread for each directory, so
 that a silent one keeps no other from being followed. It ends with the supervisor, and holds nothing that its
-successor could not take up: how far a directory was read is in the control database.
+successor could not take up: how far a directory was read is in the control database. It also ends when that is another
+one, or an older copy, of a sudden: what was read since would never be read again, so a successor sweeps.
 
 On failure at start: one line on standard error and a sysexits.h code; the supervisor tries again, and mail goes on by
 what is known (barrier.md 13). Later failures are the loop's (`directory_loop`).
@@ -29,6 +30,7 @@ from router.daemon.contested import Confirming
 from router.daemon.directory_loop import DirectoryLoop
 from router.daemon.lifeline import ends_with
 from router.daemon.logs import log_to_stderr
+from router.daemon.same_database import SameDatabase
 from router.directory.feed import LdapFeed
 from router.directory.inquiry import Inquiry
 from router.directory.schema_meaning import SchemaMeaning
@@ -95,7 +97,9 @@ def _follow_all(database: ControlDatabase, settings: Settings, stop: threading.E
         thread.start()
     database.run_write(partial(alarms.clear_alarm, kind=DOWN, key=FOLLOWER, now=time.time()))
     log.info("following the directories %s", ", ".join(settings.ldaps))
+    same = SameDatabase(database)
     while not stop.wait(1.0):
+        same.look()
         dead = [thread.name for thread in threads if not thread.is_alive()]
         if dead:
             raise OSError(f"the thread of {', '.join(dead)} has ended")

@@ -193,7 +193,7 @@ class Wiring:
         dispatcher.attach(lanes, releases, feeder.behind)
         receiver = Receiver(
             TrustedClassifier(classifier, ages.answers, is_postmaster), routing, a.spool, claims, releases,
-            dispatcher.offer, a.trace, a.clock, a.doubtful,
+            dispatcher.offer, a.trace, a.clock, lambda found: a.doubtful() or not ages.refuses(found.mailbox),
         )  # fmt: skip
         following = Following(classifier, a.inflight, lanes, releases, a.configured)
         return DataPlane(

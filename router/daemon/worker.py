@@ -183,6 +183,8 @@ class Worker:
             self._front = Front(self._settings, plane.receiver, self._trace, self._clock, self._options.workers)
             await self._front.open(self._options.listen)
             stack.push_async_callback(self._front.drain, _GRACE)
+        # The first thing at the end: sessions and deliveries that wait for a silent directory would delay it.
+        stack.push_async_callback(self._directories.silence)
         log.info("worker %d serves spool %04d from epoch %d", self._options.slot, self._options.spool, snapshot.epoch)
 
     async def _joined(self, snapshot: Snapshot) -> Sequence[Blocking]:

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from router.daemon.clock import SystemClock
 from router.daemon.lifeline import ends_with
@@ -79,5 +80,15 @@ def _options() -> WorkerOptions:
     )
 
 
+def _leave(code: int) -> NoReturn:
+    """
+    End without waiting for threads: all that is to be kept was written and closed by now, and one that waits for a
+    silent directory, or for a name server, would keep the process, which nobody could tell from one that hangs.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

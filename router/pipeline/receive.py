@@ -38,8 +38,8 @@ class Receiver:
     """
     What the accepting side asks for each RCPT and at the end of DATA.
 
-    `doubtful` says that the routing state may be an old copy, or cannot be followed: then nobody is refused for good
-    (promises 5 and 8).
+    `doubtful` says that what is known of a recipient may be an old copy, or is not followed: then nobody is refused
+    for good (promises 5 and 8).
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Receiver:
         offer: Offer,
         trace: Trace,
         clock: Clock,
-        doubtful: Callable[[], bool],
+        doubtful: Callable[[Classification], bool],
     ) -> None:
         self._classifier = classifier
         self._router = router
@@ -94,7 +94,7 @@ class Receiver:
             case Park():
                 return NewRecipient(address, mailbox=route.mailbox)
             case Refuse() | Later():
-                doubt = isinstance(route, Refuse) and self._doubtful()
+                doubt = isinstance(route, Refuse) and self._doubtful(found)
                 return LookupFailed.reply if doubt else route.reply
 
     async def _forwarded(self, address: Address, found: Classification, route: Expand) -> Reply | NewRecipient:

@@ -95,7 +95,7 @@ class Plane:
         self.dispatcher.attach(self.lanes, self.releases, self.feeder.behind)
         self.receiver = Receiver(
             self.classifier, self.routing, self.spool, self.claims, self.releases,
-            self.dispatcher.offer, self.notes, clock, lambda: False,
+            self.dispatcher.offer, self.notes, clock, lambda _found: False,
         )  # fmt: skip
         self.following = Following(self.classifier, self.inflight, self.lanes, self.releases, lambda: None)
 

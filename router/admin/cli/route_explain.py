@@ -276,6 +276,9 @@ def _aged(one: Explained, origin: Origin | None) -> Explained:
     if not age.answers:
         remarks = (*one.remarks, f"{remark}; its people are too old to answer by")
         return replace(one, verdict="unresolved", action="later", reply=str(LookupFailed.reply), remarks=remarks)
+    if one.verdict == "refused":
+        remarks = (*one.remarks, f"{remark}; nobody is refused for good by that")
+        return replace(one, verdict="unresolved", action="later", reply=str(LookupFailed.reply), remarks=remarks)
     if not age.delivers and one.action in {"deliver", FORWARD}:
         remarks = (*one.remarks, f"{remark}; mail is accepted, and waits until it is followed again")
         return replace(one, verdict="unresolved", action="later", remarks=remarks)
