@@ -81,7 +81,7 @@ class Release:
 class Reroute:
     """
     Queued recipients of these mailboxes forget their lane and are due now: it may be that of a former home, and a
-    paused or resting lane would keep them. One chunk; returns how many were changed.
+    paused or resting lane would keep them. One chunk; returns how many were changed, and whether there may be more.
     """
 
     mailboxes: tuple[str, ...]
@@ -89,21 +89,22 @@ class Reroute:
     lazy: bool = False
     essential: bool = True
 
-    def apply(self, batch: Batch) -> int:
-        changed = 0
+    def apply(self, batch: Batch) -> tuple[int, bool]:
+        changed = seen = 0
         for mailbox in self.mailboxes:
             rows = batch.connection.execute(
                 "SELECT id FROM recipients INDEXED BY recipients_mailbox WHERE state = 'queued' AND mailbox = ?"
                 " AND draining = 0 AND (lane <> '' OR due > ?) LIMIT ?",
-                (mailbox, self.now, CHUNK - changed),
+                (mailbox, self.now, CHUNK - seen),
             ).fetchall()
+            seen += len(rows)
             changed += batch.change(
                 "UPDATE recipients SET lane = '', due = min(due, ?) WHERE id = ?",
                 [(self.now, number) for (number,) in rows],
             )
-            if changed >= CHUNK:
+            if seen >= CHUNK:
                 break
-        return changed
+        return changed, _more(changed, seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,20 +135,29 @@ class Revive:
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """One chunk of a lane made due now; returns how many were not due before."""
+    """One chunk of a lane made due now; returns how many were not due before, and whether there may be more."""
 
     lane: str
     now: float
     lazy: bool = False
     essential: bool = True
 
-    def apply(self, batch: Batch) -> int:
+    def apply(self, batch: Batch) -> tuple[int, bool]:
         rows = batch.connection.execute(
             "SELECT id FROM recipients INDEXED BY recipients_due"
             " WHERE state = 'queued' AND draining = 0 AND lane = ? AND due > ? LIMIT ?",
             (self.lane, self.now, CHUNK),
         ).fetchall()
-        return batch.change("UPDATE recipients SET due = ? WHERE id = ?", [(self.now, number) for (number,) in rows])
+        changed = batch.change("UPDATE recipients SET due = ? WHERE id = ?", [(self.now, number) for (number,) in rows])
+        return changed, _more(changed, len(rows))
+
+
+def _more(changed: int, seen: int) -> bool:
+    """
+    Whether to go on after a chunk. The last one is not full; to ask for an empty one would never end while mail that
+    was made due is tried and put off again. Rows that cannot be changed are found again and again.
+    """
+    return changed > 0 and seen >= CHUNK
 
 
 @dataclass(frozen=True, slots=True)

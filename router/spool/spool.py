@@ -227,8 +227,9 @@ class Spool:
 
     async def reroute(self, mailboxes: Sequence[str], now: float) -> int:
         """See `Queue.reroute`. Done in chunks; counts those that had a lane or were not due."""
-        names, total = tuple(name for name in mailboxes if name), 0
-        while count := await self._writer.submit(Reroute(names, now)):
+        names, total, more = tuple(name for name in mailboxes if name), 0, True
+        while more:
+            count, more = await self._writer.submit(Reroute(names, now))
             total += count
         return total
 
@@ -241,8 +242,9 @@ class Spool:
 
     async def wake(self, lane: str, now: float) -> int:
         """See `Queue.wake`. Done in chunks; counts those that were not due."""
-        total = 0
-        while count := await self._writer.submit(Wake(lane, now)):
+        total, more = 0, True
+        while more:
+            count, more = await self._writer.submit(Wake(lane, now))
             total += count
         return total
 
