@@ -126,6 +126,16 @@ def test_a_fault_is_told_at_once(site: Site) -> None:
     assert one(site, ANN)[1]["fault"] == "no \x1b[31m answer"
 
 
+def test_nobody_is_refused_by_a_directory_that_is_not_followed(site: Site) -> None:
+    site.server.modify(sun_person("gone", OLD_HOST, mailUserStatus="disabled"))
+    site.follow()
+    status, found = one(site, "gone@example.edu")
+    assert (status, found["verdict"], found["reply"][:9]) == (2, "refused", "550 5.2.1")
+    site.age(1, "no answer")
+    status, found = one(site, "gone@example.edu")
+    assert (status, found["verdict"], found["action"], found["reply"][:9]) == (1, "unresolved", "later", "451 4.4.3")
+
+
 def test_forwards_are_followed_to_their_ends(site: Site) -> None:
     site.server.modify(forwarding("fa", "fb@example.edu", "far@elsewhere.org", keep=True))
     site.server.modify(forwarding("fb", "user3@example.edu", "not an address"))

@@ -10,6 +10,7 @@ from router.control.freshness import LATE
 from router.control.schema import DATABASE
 from router.daemon.directory_ages import DirectoryAges
 from router.model.directory import DirectoryState
+from router.model.mailbox import Mailbox, Status
 from router.settings.schema import Settings
 
 
@@ -162,3 +163,18 @@ def test_a_reload_that_changes_nothing_asks_no_wall_clock(rig: Rig) -> None:
     rig.ages.saw([replace(state, followed_at=1.0)])  # it moved, and by a strange clock: at most since the last look
     rig.ages.use(settings("ldap", "other"))
     assert rig.can() == (True, True)
+
+
+def test_a_refusal_counts_only_while_its_directory_is_followed(rig: Rig) -> None:
+    def refuses(source: str) -> bool:
+        return rig.ages.refuses(Mailbox("ann@example.edu", "old", Status.DISABLED, source=source))
+
+    rig.look_at(rig.state(), rig.state("other"))
+    assert (refuses("ldap"), refuses("other"), refuses(DATABASE)) == (True, True, True)
+    assert rig.ages.refuses(None)
+    assert not refuses("former")
+    rig.look_at(rig.state(fault="no answer"), rig.state("other"))
+    assert (refuses("ldap"), refuses("other"), refuses(DATABASE)) == (False, True, True)
+    rig.look_at(rig.state(), rig.state("other"))
+    rig.clock.now += LATE + 1
+    assert (refuses("ldap"), refuses(DATABASE)) == (False, True)
