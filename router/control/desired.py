@@ -10,12 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from router.control.entries import Known
+from router.control.following import LAST
 from router.control.written import Stand, own_standing
 from router.model.directory import DomainEntry, Role, Standing, effective
 from router.model.mailbox import LIST, Mailbox, Status
-
-LAST = 1_000_000
-"""Rank of a source that the configuration does not name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Guarantees: these rows take no epoch, since no route depends on them; members se
 there how old a directory's data are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -14,12 +14,18 @@ from router.model.directory import Cookie, DirectoryState
 
 _T = schema.directories
 _SEPARATOR = "\n"
+LAST = 1_000_000
+"""Rank of a source that the configuration does not name (any more)."""
 
 
 def enrol(connection: Connection, sources: Sequence[str]) -> None:
-    """Write down the order of the configuration's sources, the database among them."""
-    known = {row.name: row.rank for row in connection.execute(select(_T.c.name, _T.c.rank))}
-    for rank, name in enumerate(sources):
+    """
+    Write down the order of the configuration's sources, the database among them.
+
+    All others come last: a directory that was given another name must not contend with itself for its people.
+    """
+    known = _ranks(connection)
+    for name, rank in _wanted(known, sources).items():
         if name not in known:
             connection.execute(insert(_T).values(name=name, rank=rank))
         elif known[name] != rank:
@@ -28,8 +34,16 @@ def enrol(connection: Connection, sources: Sequence[str]) -> None:
 
 def enrolled(connection: Connection, sources: Sequence[str]) -> bool:
     """Whether that order is written down already."""
-    known = {row.name: row.rank for row in connection.execute(select(_T.c.name, _T.c.rank))}
-    return all(known.get(name) == rank for rank, name in enumerate(sources))
+    known = _ranks(connection)
+    return known == _wanted(known, sources)
+
+
+def _ranks(connection: Connection) -> dict[str, int]:
+    return {row.name: row.rank for row in connection.execute(select(_T.c.name, _T.c.rank))}
+
+
+def _wanted(known: Iterable[str], sources: Sequence[str]) -> dict[str, int]:
+    return {**dict.fromkeys(known, LAST), **{name: rank for rank, name in enumerate(sources)}}
 
 
 def any_directory(connection: Connection) -> bool:

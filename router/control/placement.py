@@ -13,9 +13,10 @@ from sqlalchemy import Connection, select
 
 from router.control import claims, domains, entries, holds, mailboxes, people, schema, staging, written
 from router.control.claims import by_command
-from router.control.desired import LAST, Desired, believed, desire, drift
+from router.control.desired import Desired, believed, desire, drift
 from router.control.directory_alarms import DOUBT, DRIFT, PROBLEM, Alarms
 from router.control.entries import Known
+from router.control.following import LAST
 from router.control.turn import Turn
 from router.control.versions import reached
 from router.control.written import Stage, Stand, Write
