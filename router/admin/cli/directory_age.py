@@ -48,3 +48,8 @@ def age_of(state: DirectoryState, source: Ldap, *, running: bool, now: float) ->
         not running or clock.answers(0.0),
         not running or clock.delivers(0.0),
     )
+
+
+def unnamed(state: DirectoryState, *, running: bool) -> Age:
+    """Of a directory that the configuration does not name: nobody follows it, and no worker believes it."""
+    return Age(state.followed_at, None, "it is not in the configuration", False, not running, not running)

@@ -13,7 +13,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from router.admin.cli.directory_age import Age, age_of
+from router.admin.cli.directory_age import Age, age_of, unnamed
 from router.admin.cli.status_view import alive
 from router.control import entries, following, losses, mailboxes, members
 from router.control.database import ControlDatabase
@@ -90,8 +90,7 @@ class Origins:
         state = next((one for one in following.states(connection) if one.source == source), DirectoryState(source))
         settings = self._sources.get(source)
         if settings is None:
-            known = not _running(connection)
-            return Age(state.followed_at, None, "it is not in the configuration", False, known, known)
+            return unnamed(state, running=_running(connection))
         return age_of(state, settings, running=_running(connection), now=time.time())
 
 

@@ -14,7 +14,7 @@ from functools import partial, reduce
 
 from sqlalchemy import Connection
 
-from router.admin.cli.directory_age import Age, age_of
+from router.admin.cli.directory_age import Age, age_of, unnamed
 from router.admin.cli.queue_select import SpoolPlace
 from router.admin.cli.status_accounts import SpoolAccount, account_of, add
 from router.control import alarms, barrier, changes, configuration, following, mailboxes, members, stores
@@ -165,12 +165,13 @@ def _control(connection: Connection, sources: Mapping[str, Ldap], now: float) ->
 def _directories(
     connection: Connection, sources: Mapping[str, Ldap], *, running: bool, now: float
 ) -> tuple[Followed, ...]:
-    """Those of the configuration; one that nobody has followed yet has no row."""
-    if not sources:
-        return ()
+    """Those of the configuration; one that nobody has followed yet has no row. Then former ones that have people."""
     known = {one.source: one for one in following.states(connection)}
     states = [known.get(name, DirectoryState(name)) for name in sources]
-    return tuple(Followed(one, age_of(one, sources[one.source], running=running, now=now)) for one in states)
+    found = [Followed(one, age_of(one, sources[one.source], running=running, now=now)) for one in states]
+    former = [one for name, one in known.items() if name not in sources]
+    left = mailboxes.sources(connection) if former else {}
+    return (*found, *(Followed(one, unnamed(one, running=running)) for one in former if left.get(one.source)))
 
 
 def _holds(connection: Connection) -> tuple[OpenHold, ...]:

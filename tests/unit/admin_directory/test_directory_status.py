@@ -52,6 +52,20 @@ def test_one_that_was_never_followed(site: Site) -> None:
     assert "NOT followed yet" in site("status").out
 
 
+def test_a_former_one_is_told_while_people_come_from_it(site: Site) -> None:
+    site.run_worker()
+    for directory in ("[database, {ldap: {name: renamed, uri: 'ldap://127.0.0.1:9', base: 'dc=x'}}]", "[database]"):
+        text = site.config.read_text()
+        site.config.write_text(text[: text.index("directory:")] + f"directory: {directory}\n")
+        found = site("status", "--json")
+        one = found.json["directories"][-1]
+        assert (found.status, one["name"], one["followed"]) == (1, "people", False)
+        assert one["fault"] == "it is not in the configuration"
+        assert one["remark"].endswith("its people are not answered for any more")
+    site.database.run_write(lambda connection: connection.exec_driver_sql("UPDATE mailboxes SET source = 'database'"))
+    assert site("status", "--json").json["directories"] == []
+
+
 def test_an_alarm_of_a_directory_has_its_remedy(site: Site) -> None:
     sql = "INSERT INTO alarms (kind, key, text, first, last, count) VALUES ('directory-loss', 'x.edu', 'gone', 1, 1, 1)"
     site.database.run_write(lambda connection: connection.exec_driver_sql(sql))
