@@ -108,8 +108,10 @@ class Routing:
 
     def _to_mailbox(self, found: Classification, mailbox: Mailbox) -> Route:
         match mailbox.status:
-            case Status.ACTIVE | Status.OVERQUOTA:
+            case Status.ACTIVE:
                 return self._to_store(found, mailbox.home)
+            case Status.OVERQUOTA:  # semantics 1: told to us, it is ours to answer; the store's own quota is the store's
+                return Later(replies.OVERQUOTA, mailbox.key)
             case Status.DISABLED:
                 return Refuse(replies.DISABLED, mailbox.key)
             case Status.DELETED | Status.REMOVED:
