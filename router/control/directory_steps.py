@@ -39,6 +39,8 @@ class Place:
     """
     write: Write | None
     stand: Stand | None
+    heir: str = ""
+    """Where nothing is known of its entry: the mailbox that has its name in that directory now."""
 
     @property
     def elsewhere(self) -> bool:
@@ -55,7 +57,9 @@ def find_place(connection: Connection, key: str) -> Place:
     known = [one for one in mine if one.source == mailbox.source]
     if not known and write is not None:
         known = entries.of_dn(connection, write.source, write.dn)
-    return Place(mailbox, tuple(known), write, stand)
+    gone = mailbox.source != schema.DATABASE and not known
+    heir = placement.heir_of(connection, mailbox) if gone else ""
+    return Place(mailbox, tuple(known), write, stand, heir)
 
 
 def close(
