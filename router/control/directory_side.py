@@ -129,7 +129,9 @@ class DirectorySide:
         if expected is not None and (hold is None or hold.number != expected):
             raise Conflict(f"hold {expected} of {key} was ended meanwhile by somebody else")
         if hold is not None and place.heir and to is not None:
-            raise Conflict(f"{key} is {place.heir} in {place.mailbox.source} now: release it without --to, and move that")
+            raise Conflict(
+                f"{key} is {place.heir} in {place.mailbox.source} now: release it without --to, and move that"
+            )
         if hold is None or not place.elsewhere:
             return self._close(key, act, to, expected)
         writer = self._writer(place)

@@ -110,7 +110,9 @@ class Routing:
         match mailbox.status:
             case Status.ACTIVE:
                 return self._to_store(found, mailbox.home)
-            case Status.OVERQUOTA:  # semantics 1: told to us, it is ours to answer; the store's own quota is the store's
+            case (
+                Status.OVERQUOTA
+            ):  # semantics 1: told to us, it is ours to answer; the store's own quota is the store's
                 return Later(replies.OVERQUOTA, mailbox.key)
             case Status.DISABLED:
                 return Refuse(replies.DISABLED, mailbox.key)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.directory_site import directory_site, followed, submit
-from support.hands import alarms, exactly_once, hold_of, nobody_was_told, record, Sent, tags
+from support.hands import Sent, alarms, exactly_once, hold_of, nobody_was_told, record, tags
 from support.killing import NEVER, Ended, Killing
 from support.people_ldif import NEW_HOST, OLD_HOST, replace, sun_dn, sun_domain, sun_person
 from support.site import Site, StoreAt

@@ -242,7 +242,10 @@ async def test_an_address_moves_onto_a_mailbox_that_the_directory_holds(
         async with Traffic(site, ANNA, patient=True) as traffic:
             await traffic.some(5)
             # At no moment is it nobody's, so that it is never refused.
-            given, taken = replace(sun_dn("bob"), mailAlternateAddress=ANNA), replace(sun_dn("ann"), mailAlternateAddress=None)
+            given, taken = (
+                replace(sun_dn("bob"), mailAlternateAddress=ANNA),
+                replace(sun_dn("ann"), mailAlternateAddress=None),
+            )
             server.modify(given + taken)
 
             def moved() -> bool:

@@ -22,7 +22,6 @@ Until = Callable[..., Awaitable[None]]
 ANN, BOB = "ann@example.edu", "bob@example.edu"
 
 
-
 @pytest.fixture
 def master() -> Iterator[Slapd]:
     with Slapd([sun_domain("example.edu"), sun_person("ann"), sun_person("bob")]) as one:
@@ -138,3 +137,31 @@ async def test_moved_and_moved_back_while_the_replica_shows_the_first_move(
         assert set(tags(stores["old"], ANN)) == waiting
         exactly_once(traffic.sent, ANN, stores.values())
         assert says(master, "ann") == says(replica, "ann") == ("active", NEW_HOST)
+
+
+@pytest.mark.parametrize("lag", [4])
+async def test_a_release_does_not_go_by_a_home_that_the_replica_still_shows(
+    site: Site, stores: dict[str, RecordingStore], master: Slapd, replica: Slapd, until: Until
+) -> None:
+    """Without --to the home is the directory's, which provisioning has changed at the master meanwhile."""
+    async with site:
+        await until(lambda: followed(site), "the directory is followed")
+        await until(lambda: says(replica, "ann") == ("active", OLD_HOST), "the replica is there")
+        assert (await site.hold(ANN)).quiet
+        await until(lambda: says(replica, "ann") == ("hold", OLD_HOST), "the replica is refreshed")
+        async with Traffic(site, ANN) as traffic:
+            master.modify(replace(sun_dn("ann"), mailHost=NEW_HOST))
+            early = await site.release(ANN)
+            assert says(replica, "ann") == ("hold", OLD_HOST), "the test is in time"
+            assert (early.released, early.temporary) == (False, True), early
+            assert NEW_HOST in early.error
+            assert hold_of(site, ANN) == "quiet command"
+            await traffic.some()
+            assert tags(stores["old"], ANN) == tags(stores["new"], ANN) == []
+            await until(lambda: says(replica, "ann") == ("hold", NEW_HOST), "the replica has it")
+            released = await site.release(ANN)
+            assert (released.released, released.home) == (True, "new")
+            await traffic.some()
+        assert await site.drained() == 0
+        exactly_once(traffic.sent, ANN, [stores["new"]])
+        assert says(master, "ann") == ("active", NEW_HOST)

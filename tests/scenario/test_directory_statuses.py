@@ -1,4 +1,4 @@
-"""Every status of Sun's, set by ldapmodify: what senders are told, and what becomes of mail that was accepted before."""
+"""Every status of Sun's, set by ldapmodify: what senders are told, and what becomes of mail accepted before."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -160,4 +160,3 @@ async def test_homes_are_mapped_otherwise_in_the_middle_of_somebody_elses_hold(
         assert tags(stores["lists"], address("bystander")) == ["m2"]
         assert alarms(site, "directory-problem") == []
         site.balance()
-

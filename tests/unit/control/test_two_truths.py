@@ -194,7 +194,12 @@ def test_what_a_directory_holds_is_not_copied(site: Site) -> None:
     site.people.modify(site.ann, status="hold")
     site.poll()
     copied: list[object] = []
+
+    def copy(held: object) -> int:
+        copied.append(held)
+        return 1
+
     with pytest.raises(Conflict, match="set the status back there"):
-        site.operations.move(ANN, "zimbra", ACT, run=lambda held: copied.append(held) or 1, timeout=0)
+        site.operations.move(ANN, "zimbra", ACT, run=copy, timeout=0)
     assert copied == []
     assert site.mailbox.hold is not None
