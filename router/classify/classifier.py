@@ -7,8 +7,8 @@ Guarantees:
 - Unknown is said only when every source answered, and never in a domain in which no source knows anybody. A domain
   whose unknown addresses go to a store, lists and services need nobody in the directory. Where a probe denied the
   address, somebody must be known anywhere, so that an empty directory refuses nobody.
-- Who is not in the mirror of the directories is asked for there (`beyond`) before anybody is called unknown; while a
-  directory does not answer, nobody is. People, lists and services that are known here do not depend on that.
+- Before anybody is called unknown, the directories themselves are asked (`beyond`); while one does not answer, nobody
+  is. People, lists and services that are known here do not wait for that.
 - postmaster of every domain of ours is always classified, also while the directory is down: then as a service without
   a store, which is accepted and waits.
 
@@ -163,16 +163,21 @@ class CachingClassifier:
         if todo is None:
             return _Answer(self._forwarded(rules, address), Standing.DERIVED)
         try:
-            known = await self._find(todo.keys)
+            known = await self._reads.find(todo.keys)
         except LookupFailed:
             self._cache.forget_denied()
             raise
         matched = match(todo, known)
-        if matched is not None:
+        if (matched is None or matched.catch_all) and self._beyond is not None:
+            known = await self._ask_beyond(self._beyond, todo.keys, known)
+            matched = match(todo, known)
+        if matched is not None and not matched.catch_all:
             return _Answer(matched.found, Standing.FIRM if matched.firm else Standing.DERIVED)
         for key in todo.keys:
             if key in known.doubtful:
                 raise LookupFailed(known.doubtful[key])
+        if matched is not None:
+            return _Answer(matched.found, Standing.DERIVED)
         match todo.policy.unknown:
             case "store":
                 found = self._unknown(todo, known, "by the domain's policy", store=todo.policy.store)
@@ -183,19 +188,15 @@ class CachingClassifier:
                 await self._require_people(todo.policy.names)
                 return _Answer(self._unknown(todo, known, "no source knows it"), Standing.DENIED)
 
-    async def _find(self, keys: Sequence[str]) -> Merged:
-        """The mirror's answer, and beyond it for what it does not have. Raises `LookupFailed`, `BadRouteData`."""
-        known = await self._reads.find(keys)
-        missing = [key for key in keys if key not in known.people] if self._beyond is not None else []
-        if self._beyond is None or not missing:
-            return known
-        fetched = await self._beyond.fetch(missing)
+    async def _ask_beyond(self, beyond: Beyond, keys: Sequence[str], known: Merged) -> Merged:
+        """What is known once the directories themselves were asked. Raises `LookupFailed`, `BadRouteData`."""
+        fetched = await beyond.fetch([key for key in keys if key not in known.people])
         if fetched.news:
             known = await self._reads.find(keys)
         doubtful = {**known.doubtful, **fetched.doubtful}
         for key in fetched.news.difference(known.people):
             doubtful[key] = f"{key} is in a directory and not in the mirror of it"
-        return replace(known, doubtful=doubtful) if doubtful else known
+        return replace(known, doubtful=doubtful)
 
     async def _probe(self, rules: AddressRules, todo: Plan, known: Merged, *, probe: bool) -> _Answer:
         stores = todo.policy.probe

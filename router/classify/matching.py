@@ -3,7 +3,8 @@ From the readings of an address and what the sources know to its classification.
 
 Guarantees: the first reading that matches decides. Where one reading matches as two things (a person and a list of
 one name, say), or a list's own name is a person's too, the answer is `BadRouteData`, which is temporary: two
-sources contradict each other and neither is guessed right.
+sources contradict each other and neither is guessed right. A group of the directory and a list of the configuration
+with one name and one store are the same list.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from router.classify.rules import AddressRules
 from router.classify.subaddress import spelled_local, split, wire_local, with_suffix
 from router.errors import BadRouteData
 from router.model.address import Address
-from router.model.mailbox import Mailbox
+from router.model.mailbox import LIST, Mailbox
 from router.model.route import Classification, Kind
 
 
@@ -23,11 +24,13 @@ from router.model.route import Classification, Kind
 class Match:
     """
     `firm`: the mailbox has exactly the address that was asked for, so that only a change of the two can make the
-    answer wrong. Any other answer also rests on what was not found.
+    answer wrong. Any other answer also rests on what was not found. `catch_all`: it holds only if nobody has the
+    address, which the sources must be sure of.
     """
 
     found: Classification
     firm: bool
+    catch_all: bool = False
 
 
 def match(plan: Plan, known: Merged) -> Match | None:
@@ -37,9 +40,9 @@ def match(plan: Plan, known: Merged) -> Match | None:
         if not (mailbox or reading.service or reading.mailing_list):
             continue
         _refuse_conflict(reading, mailbox, known.conflicts)
-        if mailbox is not None:
+        if mailbox is not None and not (reading.family and mailbox.kind == LIST):
             firm = not plan.postmaster and reading.key == plan.address.key
-            return Match(_of_mailbox(plan, reading, mailbox, known.epoch), firm)
+            return Match(_of_mailbox(plan, reading, mailbox, known.epoch), firm, reading.catch_all)
         if reading.service:
             return Match(_of_service(plan, reading, known.epoch), firm=False)
         if reading.mailing_list is not None:
@@ -108,15 +111,22 @@ def _refuse_conflict(reading: Reading, mailbox: Mailbox | None, conflicts: dict[
         roles.append(f"a service on {reading.service}")
     if reading.mailing_list is not None:
         roles.append(f"a list on {reading.mailing_list.store}")
-    if len(roles) > 1:
+    if len(roles) > 1 and not _same_list(reading, mailbox):
         raise BadRouteData(f"{reading.key} is {' and '.join(roles)}")
+
+
+def _same_list(reading: Reading, mailbox: Mailbox | None) -> bool:
+    """Whether a group of a directory and a list of the configuration are one and the same."""
+    if mailbox is None or mailbox.kind != LIST or reading.service or reading.mailing_list is None:
+        return False
+    return mailbox.home == reading.mailing_list.store
 
 
 def _of_mailbox(plan: Plan, reading: Reading, mailbox: Mailbox, epoch: int) -> Classification:
     cut = split(spelled_local(plan.target), reading.split.delimiter) if reading.split is not None else None
     return Classification(
         address=plan.address,
-        kind=Kind.MAILBOX,
+        kind=Kind.LIST if mailbox.kind == LIST else Kind.MAILBOX,
         epoch=epoch,
         mailbox=mailbox,
         extension=cut.extension if cut else "",
@@ -161,11 +171,20 @@ def _matched(plan: Plan, reading: Reading) -> tuple[str, ...]:
     steps = list(opening_steps(plan))
     if reading.split is not None:
         steps.append(f"extension {reading.split.extension!r} cut from {reading.split.base}")
-    steps.append(f"match: {reading.key}" + (" (an address of its family)" if reading.family else ""))
-    return tuple(steps)
+    how = " (an address of its family)" if reading.family else " (the domain's catch-all)" if reading.catch_all else ""
+    return (*steps, f"match: {reading.key}{how}")
 
 
 def _mailbox_steps(mailbox: Mailbox) -> tuple[str, ...]:
     hold = f", on hold {mailbox.hold.number} ({mailbox.hold.reason})" if mailbox.hold else ""
     home = mailbox.home or "(none)"
-    return (f"class: mailbox {mailbox.key}, home {home}, status {mailbox.status.value}{hold}",)
+    what = "list (a group of the directory)" if mailbox.kind == LIST else "mailbox"
+    steps = [f"class: {what} {mailbox.key}, home {home}, status {mailbox.status.value}{hold}"]
+    if mailbox.problem:
+        steps.append(f"problem: {mailbox.problem}")
+    if mailbox.forwards:
+        copy = "and keeps a copy" if mailbox.keeps else "without a copy"
+        steps.append(f"forwards to {', '.join(mailbox.forwards)} {copy}")
+    if mailbox.route:
+        steps.append(f"routing address: {mailbox.route}" + ("" if mailbox.home else ", where its mail goes"))
+    return tuple(steps)

@@ -5,6 +5,7 @@ The ways in which one address can be read, in their order of precedence. Pure.
                             of a family     likewise
     without its extension   as an entry     likewise
                             of a family     likewise
+    the domain              as a catch-all  likewise, where a directory may have one; never for a postmaster
 
 An entry is a mailbox, a service or a posting address of a list with exactly that name: so a list really called
 `foo-request` is that list, and a person really called `foo-owner` is that person. A list's token is always cut at the
@@ -34,7 +35,8 @@ class Reading:
     One way to read the address.
 
     `key` is the mailbox to ask for. In a family reading that is the mailbox with the list's own name, which must not
-    exist. `split` is set where an extension was cut.
+    exist, unless it is the same list in the directory. `split` is set where an extension was cut; `catch_all` where
+    only the domain was read.
     """
 
     key: str
@@ -43,6 +45,7 @@ class Reading:
     mailing_list: ListMatch | None = None
     service: str = ""
     split: Split | None = None
+    catch_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,8 @@ def plan(rules: AddressRules, address: Address) -> Plan | None:
     if policy is None:
         return None
     readings = tuple(_readings(rules, target.local, policy))
+    if rules.catch_all and not is_postmaster(rules, address):
+        readings += tuple(Reading(f"@{domain}", domain, catch_all=True) for domain in policy.names)
     keys = tuple(dict.fromkeys(reading.key for reading in readings))
     return Plan(address, target, policy, readings, keys)
 

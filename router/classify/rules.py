@@ -17,13 +17,17 @@ from router.settings.schema import Settings
 
 @dataclass(frozen=True, slots=True)
 class AddressRules:
-    """`postmaster` receives the mail of every postmaster address; `delimiters` are those of sub-addresses."""
+    """
+    `postmaster` receives the mail of every postmaster address; `delimiters` are those of sub-addresses. `catch_all`
+    says that a source may know a mailbox by `@domain`.
+    """
 
     domains: DomainTable
     lists: ListTable
     services: ServiceTable
     postmaster: Address
     delimiters: str = "+"
+    catch_all: bool = False
 
 
 def load_rules(settings: Settings) -> AddressRules:
@@ -35,4 +39,5 @@ def load_rules(settings: Settings) -> AddressRules:
         services=ServiceTable(settings.services),
         postmaster=parse_address(settings.postmaster),
         delimiters=settings.recipient_delimiter,
+        catch_all=bool(settings.ldaps),
     )

@@ -213,7 +213,9 @@ class Mirror:
         done = Mirrored(unchanged=len(items) - len(todo))
         while todo:
             run, todo = todo[: self._slicer.size], todo[self._slicer.size :]
-            done = done.plus(self._slicer.run(self._database, partial(self._take_in, items=run, anew=anew)))
+            work = partial(self._take_in, items=run, anew=anew)
+            # Somebody's mail waits for the answer to a lookup: nobody rests then.
+            done = done.plus(self._database.run_write(work) if anew else self._slicer.run(self._database, work))
         return done
 
     def _take_in(self, connection: Connection, items: Sequence[Entry], *, anew: bool) -> Mirrored:

@@ -123,7 +123,9 @@ def _place_one(
     crew: "people.Crew", facts: _Facts, mailbox: Mailbox | None, mine: list[Known], never: Collection[str]
 ) -> None:
     key = mine[0].entry.key
-    wanted = desire(believed(mine, facts.ranks), facts.domains, facts.stands.get(key), holdable=key not in never)
+    named = {key, *(address for one in mine for address in one.entry.addresses)}  # the postmaster's may be an alias
+    holdable = named.isdisjoint(never)
+    wanted = desire(believed(mine, facts.ranks), facts.domains, facts.stands.get(key), holdable=holdable)
     if mailbox is not None and mailbox.source != wanted.source:
         if mailbox.source == schema.DATABASE:
             crew.displace(mailbox)

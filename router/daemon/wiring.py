@@ -37,7 +37,7 @@ from router.pipeline.releases import Releases
 from router.pipeline.trust import TrustedClassifier
 from router.ports import Clock, MailboxSource, Sender
 from router.report.notice import Origin
-from router.route.routing import Routing
+from router.route.routing import Routing, is_postmaster
 from router.settings.schema import Settings
 from router.spool.spool import Spool
 
@@ -192,7 +192,7 @@ class Wiring:
         concluder.attach(releases)
         dispatcher.attach(lanes, releases, feeder.behind)
         receiver = Receiver(
-            TrustedClassifier(classifier, ages.answers), routing, a.spool, claims, releases,
+            TrustedClassifier(classifier, ages.answers, is_postmaster), routing, a.spool, claims, releases,
             dispatcher.offer, a.trace, a.clock, a.doubtful,
         )  # fmt: skip
         following = Following(classifier, a.inflight, lanes, releases, a.configured)

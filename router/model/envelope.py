@@ -54,6 +54,12 @@ class NewRecipient:
     """Routing said hold: the recipient starts in the state held."""
     draining: bool = False
     """Its mailbox is being released: it queues up behind the kept mail."""
+    via: tuple[str, ...] = ()
+    """Mailboxes whose forwards it was opened for, the last one last; () for what a client gave us."""
+    kept: tuple[str, ...] = ()
+    """Those of `via` whose home got a copy of its own."""
+    through: tuple[str, ...] = ()
+    """Address keys by which the mailboxes of `via` were reached: a mailbox may have its name outside our domains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,12 @@ class QueuedRecipient:
     delay_notified: bool = False
     reason: str = ""
     """Last reply or park reason, one line."""
+    via: tuple[str, ...] = ()
+    """As `NewRecipient.via`."""
+    kept: tuple[str, ...] = ()
+    """As `NewRecipient.kept`."""
+    through: tuple[str, ...] = ()
+    """As `NewRecipient.through`."""
 
 
 @dataclass(frozen=True, slots=True)

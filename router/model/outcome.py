@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from router.model.envelope import NewRecipient
 from router.model.reply import HopReply
 
 
@@ -67,6 +68,8 @@ class Outcome:
     """When the attempt began: a deferral decided before a release must not undo it."""
     delay_notified: bool = False
     """The sender has now been told of the delay."""
+    opens: tuple[NewRecipient, ...] = ()
+    """Of a forward: the recipients of the same message that are opened in the transaction that closes this one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,8 +74,12 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a commit of outcomes did beside them: whether the message is gone, and the report that was queued."""
+    """
+    What a commit of outcomes did beside them: whether the message is gone, the report that was queued, and the
+    recipients that forwards have opened.
+    """
 
     applied: int
     removed: bool = False
     report: Work | None = None
+    opened: Work | None = None

@@ -67,6 +67,22 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class Expand:
+    """
+    The mailbox forwards its mail: this recipient ends, one for each target is opened, and one for its own address
+    where the home keeps its copy (`keeps`).
+
+    Neither targets nor a copy: the forward came back to where a copy is kept already, and nothing is left to do.
+    """
+
+    mailbox: str
+    targets: tuple[Address, ...]
+    keeps: bool
+    keys: tuple[str, ...] = ()
+    """As those of `Deliver`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """The mailbox is on hold: keep it."""
 
@@ -98,14 +114,27 @@ class Later:
     mailbox: str = ""
     unknown: bool = False
     """The directory denies the address, within `unknown_grace`: the clock of the grace runs."""
+    why: str = ""
+    """For operators, where it is the data of the mailbox that is at fault."""
+    loop: bool = False
+    """It is a circle of forwards, or too long a chain of them."""
 
 
-Route = Deliver | Held | Park | Refuse | Later
+Route = Deliver | Expand | Held | Park | Refuse | Later
 
 
 @dataclass(frozen=True, slots=True)
 class DispatchFacts:
-    """What a dispatch knows beside the classification: the grace clock, and the loop marks of the header."""
+    """
+    What a dispatch knows beside the classification: the grace clock, the loop marks of the header, and the forwards
+    that have led to the recipient.
+    """
 
     unknown_since: float | None = None
     marks: tuple[str, ...] = ()
+    via: tuple[str, ...] = ()
+    """Keys of the mailboxes it was forwarded for, the last one last."""
+    kept: tuple[str, ...] = ()
+    """Those of `via` whose home got a copy."""
+    chain: tuple[Mailbox, ...] = ()
+    """Those of `via` that are still known, as they are now."""

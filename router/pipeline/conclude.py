@@ -11,34 +11,38 @@ been returned without a word to its sender is parked instead.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from router.deliver.claims import Claims
 from router.deliver.judge import DOUBLE_BOUNCE, UNFIT, Judge, own_words
 from router.deliver.lanes import ROUTE_LANE
 from router.errors import BodyDamaged, SluiceError
-from router.model.envelope import QueuedMessage, QueuedRecipient
+from router.model.envelope import QueuedMessage, QueuedRecipient, Work
 from router.model.mailbox import Mailbox
 from router.model.outcome import Disposition, Outcome
-from router.model.parcel import Report, Verdict
+from router.model.parcel import Report, Settled, Verdict
 from router.model.reply import HopReply, Reply
-from router.model.route import Deliver, Held, Later, Park, Refuse
+from router.model.route import Deliver, Expand, Held, Later, Park, Refuse
+from router.pipeline.expansion import described, openings, wants_success
 from router.pipeline.plan import Plan, Routed
 from router.pipeline.ports import Reporter, Rules, Trace
 from router.pipeline.releases import Releases
 from router.ports import Clock, Queue
 from router.report.alarms import AlarmKind
+from router.route.replies import BAD_ROUTE_DATA, LOOKUP_FAILED
 
 log = logging.getLogger(__name__)
 
 _COMMIT_RETRY = 1.0
 POSSIBLE_DUPLICATE = "possible duplicate"
 """Of a delivery whose forerunner ended in doubt (barrier rule 7): in the journal and the log."""
+_DOUBT = (BAD_ROUTE_DATA, LOOKUP_FAILED)
+"""Data that make no sense, and a lookup that failed: they never end anything (promise 5)."""
 _INTERRUPTED = Reply(451, "4.3.2", "Interrupted too often, will be tried again")
 
 Concluded = tuple[QueuedRecipient, Outcome, str]
-"""A recipient, its outcome, and the DSN action it calls for: '', failed, delayed or relayed."""
+"""A recipient, its outcome, and the DSN action it calls for: '', failed, delayed, relayed or expanded."""
 
 
 class Concluder:
@@ -62,9 +66,14 @@ class Concluder:
         self._clock = clock
         self._claims = claims
         self._releases: Releases
+        self._offer: Callable[[Work], None]
 
     def attach(self, releases: Releases) -> None:
         self._releases = releases
+
+    def hand_to(self, offer: Callable[[Work], None]) -> None:
+        """Who delivers what forwards have opened; the recipients are claimed."""
+        self._offer = offer
 
     def use(self, judge: Judge, rules: Rules, reporter: Reporter) -> None:
         """Judge by another configuration from now on."""
@@ -82,7 +91,7 @@ class Concluder:
                 if wanted := [one for one in concluded if one[2]]:
                     report, concluded = await self._report(message, concluded, wanted)
                 outcomes = [outcome for _, outcome, _ in concluded]
-                settled = await self._queue.settle(message, outcomes, report)
+                settled = await self._settle(message, outcomes, report)
                 break
             except SluiceError as error:
                 log.warning("outcomes of %s cannot be committed yet: %s", message.queue_id, error)
@@ -98,6 +107,25 @@ class Concluder:
         held = [outcome.mailbox for outcome in outcomes if outcome.disposition is Disposition.HELD]
         if held:
             self._releases.settled_as_held(held)
+
+    async def _settle(self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None) -> Settled:
+        if not any(outcome.opens for outcome in outcomes):
+            return await self._queue.settle(message, outcomes, report)
+        with self._claims.reading() as began:
+            settled = await self._queue.settle(message, outcomes, report)
+            # Between the commit and now the feeder may have read and even delivered the new rows.
+            if settled.opened is not None:
+                self._begin(settled.opened, began)
+        return settled
+
+    def _begin(self, opened: Work, began: int) -> None:
+        """Begin with what forwards have opened. The release of a mailbox waits for the copy of what it released."""
+        for one in opened.recipients:
+            if one.draining:  # released for another mailbox on the way, whose release does not look for it
+                self._releases.arrived(one.mailbox)
+        for work in self._claims.fresh([opened], began):
+            self._claims.take(one.number for one in work.recipients)
+            self._offer(work)
 
     async def _report(
         self, message: QueuedMessage, concluded: Sequence[Concluded], wanted: Sequence[Concluded]
@@ -129,15 +157,28 @@ class Concluder:
                 return recipient, replace(outcome, mailbox=route.mailbox, note=route.reason), ""
             case Refuse():
                 outcome = self._outcome(message, recipient, Disposition.RETURNED, own_words(route.reply), now)
-                return self._judged(message, recipient, self._judge.refused(message, outcome, one.mailbox, now))
-            case Later() if one.found is None:
-                return self.put_off(message, recipient, route.reply, ROUTE_LANE)
+                return self._judged(message, recipient, self._judge.refused(message, outcome, one.judged, now))
+            case Expand():
+                return self._forwarded(message, recipient, route, now)
+            case Later() if one.found is None or route.reply in _DOUBT:
+                # Without a lane, it is due at once when a directory is followed again.
+                return self.put_off(message, recipient, route.reply, ROUTE_LANE, mailbox=route.mailbox)
             case Later():
-                _, outcome, action = self.deferral(message, recipient, one.mailbox, route.reply, recipient.lane)
+                _, outcome, action = self.deferral(message, recipient, one.judged, route.reply, recipient.lane)
                 since = (recipient.unknown_since or now) if route.unknown else None
                 return recipient, replace(outcome, unknown_since=since), action
             case Deliver():
                 raise AssertionError("a delivery among the recipients that are not delivered")
+
+    def _forwarded(self, message: QueuedMessage, recipient: QueuedRecipient, route: Expand, now: float) -> Concluded:
+        """Exchanged for others; without any, a copy of it was kept before it came back."""
+        opens = openings(recipient, route)
+        disposition = Disposition.FORWARDED if opens else Disposition.MERGED
+        reply = HopReply(250, "2.1.5", "forwarded", said_by_hop=False)
+        outcome = self._outcome(message, recipient, disposition, reply, now)
+        note = described(route)
+        outcome = replace(outcome, mailbox=route.mailbox, lane="", note=note, opens=opens, counted=False)
+        return recipient, outcome, "expanded" if len(opens) > 1 and wants_success(recipient) else ""
 
     def quarantined(self, message: QueuedMessage, recipient: QueuedRecipient, error: BodyDamaged) -> Concluded:
         """Its body does not add up: set aside, never delivered, never deleted."""
@@ -156,11 +197,12 @@ class Concluder:
         failure ends nothing, and the next try is routed anew.
         """
         now = self._clock.wall()
-        outcome = self._judge.verdict(message, one.recipient, verdict, one.mailbox, lane, since, now, certain=certain)
+        mailbox = one.judged
+        outcome = self._judge.verdict(message, one.recipient, verdict, mailbox, lane, since, now, certain=certain)
         if not certain and outcome.disposition is Disposition.DEFERRED:
             # The row must not name the lane of a former home: that lane may be paused.
             return one.recipient, replace(outcome, lane=ROUTE_LANE), ""
-        recipient, outcome, action = self._judged(message, one.recipient, outcome, one.mailbox)
+        recipient, outcome, action = self._judged(message, one.recipient, outcome, mailbox)
         if verdict.relayed and outcome.disposition is Disposition.DELIVERED:
             action = "relayed"
         if recipient.possible_duplicate and outcome.disposition is Disposition.DELIVERED:
@@ -191,12 +233,19 @@ class Concluder:
         return recipient, replace(outcome, counted=False), ""
 
     def put_off(
-        self, message: QueuedMessage, recipient: QueuedRecipient, reply: Reply, lane: str, *, in_doubt: bool = False
+        self,
+        message: QueuedMessage,
+        recipient: QueuedRecipient,
+        reply: Reply,
+        lane: str,
+        *,
+        mailbox: str = "",
+        in_doubt: bool = False,
     ) -> Concluded:
         """A temporary failure while nothing is known for certain of its mailbox: it never ends anything."""
         now = self._clock.wall()
         base = self._outcome(message, recipient, Disposition.DEFERRED, own_words(reply), now)
-        base = replace(base, lane=lane, in_doubt=in_doubt)
+        base = replace(base, lane=lane, mailbox=mailbox or recipient.mailbox, in_doubt=in_doubt)
         outcome = self._judge.later(message, recipient, base, None, now, settle=in_doubt, certain=False)
         return recipient, outcome, ""
 

@@ -25,7 +25,9 @@ from router.model.envelope import QueuedMessage, QueuedRecipient, Work
 from router.model.parcel import Parcel, ParcelRecipient, Verdict
 from router.model.reply import Reply
 from router.model.route import MX_PREFIX, DispatchFacts, Held, Later
+from router.pipeline.chain import addressed, on_behalf, passed
 from router.pipeline.conclude import Concluded, Concluder, merged
+from router.pipeline.expansion import original
 from router.pipeline.plan import Here, Plan, Routed, make_plan
 from router.pipeline.ports import Rules, Signer, Trace
 from router.pipeline.releases import Releases
@@ -102,6 +104,7 @@ class Dispatcher:
         self._lanes = lanes
         self._releases = releases
         self._behind = behind
+        self._concluder.hand_to(self.offer)
 
     def use(self, router: Router, rules: Rules, signer: Signer) -> None:
         """Decide by another configuration from now on."""
@@ -164,9 +167,9 @@ class Dispatcher:
         failures: dict[str, Reply] = {}
         for _ in range(_OVERTAKEN):
             unknown: dict[str, Address] = {
-                r.address.key: r.address
-                for r in recipients
-                if self._classifier.known(r.address) is None and r.address.key not in failures
+                one.key: one
+                for one in addressed(recipients)
+                if self._classifier.known(one) is None and one.key not in failures
             }
             if not unknown:
                 break
@@ -203,14 +206,19 @@ class Dispatcher:
         self, recipient: QueuedRecipient, message: QueuedMessage, failures: Mapping[str, Reply], now: float
     ) -> Routed:
         found = self._classifier.known(recipient.address)
-        if found is None:
+        via = recipient.via
+        chain = passed(self._classifier, recipient) if via else ()
+        if found is None or chain is None:
             reply = failures.get(recipient.address.key, LookupFailed.reply)
             return Routed(recipient, None, Later(reply))
         since, marks = recipient.unknown_since, message.header.marks
-        facts = DispatchFacts(since, marks) if marks or since is not None else _NO_FACTS
+        if via:
+            facts = DispatchFacts(since, marks, via, recipient.kept, chain)
+        else:
+            facts = DispatchFacts(since, marks) if marks or since is not None else _NO_FACTS
         route = self._router.at_dispatch(found, facts, now)
         note_route(self._trace, found, route)
-        return Routed(recipient, found, route)
+        return Routed(recipient, found, on_behalf(route, via, chain) if via else route, chain)
 
     # -- carrying out -----------------------------------------------------------------------------------------
 
@@ -315,13 +323,16 @@ class Dispatcher:
 
     def _certain(self, one: Routed, verdict: Verdict) -> bool:
         """Whether the state by which a failure is judged is still that of its mailbox (it may be on hold by now)."""
-        if verdict.reply.positive or one.mailbox is None:
+        if verdict.reply.positive or not (one.mailbox or one.recipient.via):
             return True
         found = self._classifier.known(one.recipient.address)
-        return found is not None and found.mailbox == one.mailbox
+        if found is None or found.mailbox != one.mailbox:
+            return False
+        return passed(self._classifier, one.recipient) == one.chain
 
     async def _parcel(self, lane: str, message: QueuedMessage, plan: Plan) -> Parcel:
-        prefix = self._signer.received_field(message, lane, [(here.routed.key, here.wire) for here in plan.here])
+        named = [(here.routed.key, here.wire) for here in plan.here]
+        prefix = self._signer.received_field(message, lane, named, plan.forwarded)
         inline = message.inline
         if inline is None:
             stream = await self._queue.body(message)
@@ -371,11 +382,4 @@ def _parcel_recipient(here: Here) -> ParcelRecipient:
 
 def _orcpt(recipient: QueuedRecipient, wire: str) -> str:
     """An ORCPT for a rewritten recipient, so that a notice of the store still names what the sender wrote."""
-    if wire == recipient.address.wire or not recipient.address.ascii:
-        return ""
-    return f"rfc822;{xtext(recipient.address.wire)}"
-
-
-def xtext(text: str) -> str:
-    """RFC 3461 4: printable ASCII but `+`, `=` and space stand for themselves, the rest as +XX."""
-    return "".join(c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" for c in text)
+    return "" if wire == recipient.address.wire else original(recipient)

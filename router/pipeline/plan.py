@@ -14,6 +14,7 @@ from typing import NamedTuple
 from router.model.envelope import QueuedRecipient
 from router.model.mailbox import Mailbox
 from router.model.route import Classification, Deliver, Route
+from router.pipeline.chain import shielded
 
 
 class Routed(NamedTuple):
@@ -22,10 +23,17 @@ class Routed(NamedTuple):
     recipient: QueuedRecipient
     found: Classification | None
     route: Route
+    chain: tuple[Mailbox, ...] = ()
+    """The mailboxes whose forwards have led to it, as they are at this moment."""
 
     @property
     def mailbox(self) -> Mailbox | None:
         return self.found.mailbox if self.found is not None else None
+
+    @property
+    def judged(self) -> Mailbox | None:
+        """The mailbox by whose protection a failure is judged."""
+        return shielded(self.mailbox, self.chain)
 
     @property
     def key(self) -> str:
@@ -63,6 +71,11 @@ class Plan(NamedTuple):
                 if isinstance(routed.route, Deliver):
                     keys.update(routed.route.keys)
         return frozenset(keys)
+
+    @property
+    def forwarded(self) -> tuple[str, ...]:
+        """Every mailbox by whose forward something in the transaction is sent on."""
+        return tuple(dict.fromkeys([key for here in self.here for one in here.all for key in one.recipient.via]))
 
 
 def make_plan(lane: str, routed: Sequence[Routed], most: int) -> Plan:

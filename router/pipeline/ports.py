@@ -15,7 +15,7 @@ class Reporter(Protocol):
     async def report(
         self, message: QueuedMessage, outcomes: Sequence[tuple[QueuedRecipient, Outcome, str]]
     ) -> Report | None:
-        """The third of each tuple is the action: failed, delayed or relayed (RFC 3464 2.3.3)."""
+        """The third of each tuple is the action: failed, delayed, relayed or expanded (RFC 3464 2.3.3)."""
 
 
 class Trace(Protocol):
@@ -31,8 +31,17 @@ class Trace(Protocol):
 class Signer(Protocol):
     """Our Received field with its loop marks."""
 
-    def received_field(self, message: QueuedMessage, lane: str, recipients: Sequence[tuple[str, str]]) -> bytes:
-        """`recipients` of one transaction: (mailbox or address key, wire address). Ends in CRLF."""
+    def received_field(
+        self,
+        message: QueuedMessage,
+        lane: str,
+        recipients: Sequence[tuple[str, str]],
+        forwarded: Sequence[str] = (),
+    ) -> bytes:
+        """
+        `recipients` of one transaction: (mailbox or address key, wire address); `forwarded` are the mailboxes by
+        whose forwards it goes on. Ends in CRLF.
+        """
 
 
 @dataclass(frozen=True, slots=True)

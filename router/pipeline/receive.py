@@ -15,11 +15,13 @@ from router.errors import LookupFailed, SluiceError
 from router.model.address import Address
 from router.model.envelope import Envelope, HeaderFacts, NewRecipient, RecipientState, Work
 from router.model.reply import Reply
-from router.model.route import Classification, Deliver, Held, Kind, Later, Park, Refuse
+from router.model.route import Classification, Deliver, Expand, Held, Kind, Later, Park, Refuse
+from router.pipeline.chain import follow
 from router.pipeline.ports import Trace
 from router.pipeline.releases import Releases
-from router.pipeline.trouble import note_lookup, note_route
+from router.pipeline.trouble import note_lookup, note_route, note_trouble
 from router.ports import BodyWriter, Classifier, Clock, Intake, Router
+from router.route.routing import is_postmaster
 
 _OVERTAKEN = 8
 """How often changes may overtake the lookup for one RCPT before it is answered 4xx."""
@@ -84,15 +86,29 @@ class Receiver:
             case Deliver():
                 draining = self._releases.draining(route.mailbox)
                 return NewRecipient(address, hint=route.lane, mailbox=route.mailbox, draining=draining)
+            case Expand():
+                return await self._forwarded(address, found, route)
             case Held():
                 self._releases.decided_held(route.mailbox)
                 return NewRecipient(address, mailbox=route.mailbox, held=True)
             case Park():
                 return NewRecipient(address, mailbox=route.mailbox)
-            case Refuse() if self._doubtful():
-                return LookupFailed.reply
             case Refuse() | Later():
-                return route.reply
+                doubt = isinstance(route, Refuse) and self._doubtful()
+                return LookupFailed.reply if doubt else route.reply
+
+    async def _forwarded(self, address: Address, found: Classification, route: Expand) -> Reply | NewRecipient:
+        """
+        Accepted, unless its forwards go round in circles: nobody could ever deliver that. What happens to the mailbox
+        meanwhile is for the dispatch to see.
+        """
+        if not is_postmaster(found):
+            refused = await follow(self._present, self._router, route, self._clock.wall())
+            if refused is not None:
+                note_trouble(self._trace, refused)
+                return refused.reply
+        draining = self._releases.draining(route.mailbox)
+        return NewRecipient(address, mailbox=route.mailbox, draining=draining)
 
     async def _present(self, address: Address) -> Classification:
         """

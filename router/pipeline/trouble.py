@@ -1,5 +1,6 @@
 """
-Alarms about what the directory says: addresses that cannot be classified, and homes that are no store.
+Alarms about what the directory says: addresses that cannot be classified, homes that are no store, entries that make
+no sense, and forwards in a circle.
 
 Guarantees: an alarm per address or mailbox, however often it is met; temporary failures of a source raise none here.
 """
@@ -21,6 +22,15 @@ def note_lookup(trace: Trace, key: str, error: BaseException) -> None:
 
 def note_route(trace: Trace, found: Classification, route: Route) -> None:
     """An address was classified, and this came of it."""
-    if isinstance(route, Later) and route.reply == BAD_ROUTE_DATA and found.mailbox is not None:
-        text = f"its home {found.mailbox.home!r} is no store of the configuration"
-        trace.alarm(AlarmKind.UNMAPPED_HOME, found.mailbox.key, text)
+    if not isinstance(route, Later) or route.reply != BAD_ROUTE_DATA or found.mailbox is None:
+        return
+    if route.why:
+        note_trouble(trace, route)
+        return
+    text = f"its home {found.mailbox.home!r} is no store of the configuration"
+    trace.alarm(AlarmKind.UNMAPPED_HOME, found.mailbox.key, text)
+
+
+def note_trouble(trace: Trace, route: Later) -> None:
+    """The data of a mailbox are at fault."""
+    trace.alarm(AlarmKind.FORWARD_LOOP if route.loop else AlarmKind.BAD_ROUTE_DATA, route.mailbox, route.why)

@@ -3,7 +3,8 @@ The classifier as one side of the pipeline may believe it: people of a directory
 
 Guarantees: an answer about a mailbox of a directory is given only while `trusted` says that its data are young enough
 for the purpose (barrier.md 13: `stale` for the reply to RCPT, `stale_delivery` for a delivery). Whoever is on hold
-stays on hold: that is ours to know. Nothing is remembered here, so trust that is lost or comes back counts at once.
+stays on hold: that is ours to know. Who is spared (postmaster at RCPT, RFC 5321 4.5.1) is always believed. Nothing is
+remembered here, so trust that is lost or comes back counts at once.
 
 On failure: `LookupFailed` from `classify`, as for a directory that does not answer.
 """
@@ -20,11 +21,14 @@ Trusted = Callable[[str], bool]
 
 
 class TrustedClassifier:
-    """A `Classifier` in front of another one."""
+    """A `Classifier` in front of another one. `spared` are answers that are given however old they are."""
 
-    def __init__(self, classifier: Classifier, trusted: Trusted) -> None:
+    def __init__(
+        self, classifier: Classifier, trusted: Trusted, spared: Callable[[Classification], bool] | None = None
+    ) -> None:
         self._classifier = classifier
         self._trusted = trusted
+        self._spared = spared
 
     def known(self, address: Address) -> Classification | None:
         """As `Classifier.known`; None too where it is known and not believed."""
@@ -41,4 +45,6 @@ class TrustedClassifier:
 
     def _believed(self, found: Classification) -> bool:
         mailbox = found.mailbox
-        return mailbox is None or mailbox.hold is not None or self._trusted(mailbox.source)
+        if mailbox is None or mailbox.hold is not None or self._trusted(mailbox.source):
+            return True
+        return self._spared is not None and self._spared(found)

@@ -28,7 +28,7 @@ HEAD_LIMIT = 50 * 1024
 
 _LONG_LINE = 998
 _MESSAGE_ID = re.compile(r"<[\x21-\x3b\x3d\x3f-\x7e]{1,200}>")
-_ORDER = (Notice.FAILURE, Notice.DELAY, Notice.RELAYED, Notice.SUCCESS)
+_ORDER = (Notice.FAILURE, Notice.DELAY, Notice.RELAYED, Notice.EXPANDED, Notice.SUCCESS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ SUBJECTS = {
     Notice.FAILURE: "Undelivered Mail Returned to Sender",
     Notice.DELAY: "Delayed Mail (still being retried)",
     Notice.RELAYED: "Mail Relayed (no further reports)",
+    Notice.EXPANDED: "Mail Forwarded (no further reports)",
     Notice.SUCCESS: "Successful Mail Delivery Report",
 }
 
@@ -26,6 +27,10 @@ _SENTENCES = {
     ),
     Notice.RELAYED: (
         "Your message was handed on for the recipients below, to a mail system that does not report deliveries. "
+        "You will hear nothing more about it unless it fails."
+    ),
+    Notice.EXPANDED: (
+        "Your message was forwarded to several addresses for the recipients below. "
         "You will hear nothing more about it unless it fails."
     ),
     Notice.SUCCESS: "Your message was delivered to the recipients below.",

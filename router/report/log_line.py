@@ -144,6 +144,8 @@ def dsn(reply: HopReply | Reply) -> str:
 
 def reason(outcome: Outcome) -> str:
     """What stands in brackets after the status: the hop's words, or ours."""
+    if outcome.disposition is Disposition.FORWARDED and outcome.note.startswith("as "):
+        return f"forwarded {one_line(outcome.note, _REPLY)}"
     reply = outcome.reply
     said = one_line(str(reply), _REPLY)
     if reply.said_by_hop and reply.remote != "none" and not reply.positive:

@@ -19,6 +19,7 @@ class Notice(StrEnum):
     FAILURE = "failed"
     DELAY = "delayed"
     RELAYED = "relayed"
+    EXPANDED = "expanded"
     SUCCESS = "delivered"
 
     @property

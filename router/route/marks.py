@@ -17,6 +17,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
 
+FORWARD = "forward:"
+"""In place of a store in the mark for a mailbox whose forward a message was sent on by. No store has such a name."""
 TOKEN_OCTETS = 12
 """96 bits, 16 characters of base64url: out of reach for guessing, and short in a header field."""
 MAX_MARKS = 128

@@ -9,8 +9,10 @@ Guarantees:
   protected and the directory has said so for `unknown_grace`; until then the route is `Later(unknown=True)`.
 - postmaster is accepted in every case (RFC 5321 4.5.1). Where no lane can be named at reception, the route is a
   `Deliver` with an empty lane: accept it, and let the dispatch decide. At dispatch no lane is ever empty.
-- A message that carries our mark for the same recipient and store is parked at dispatch. Only stores can be in a
-  loop with us that way; what leaves the site is not looked at.
+- A mailbox whose data make no sense (`problem`) is temporary, whatever its status; so is one whose forwards do.
+- What was forwarded is held while any mailbox on its way is on hold, and not returned while any is protected.
+- A message that carries our mark for the same recipient and store is parked at dispatch, and so is one that was sent
+  on by the forward of the same mailbox before. What leaves the site otherwise is not looked at.
 
 Who may relay to a foreign address is for the caller to decide, before a route is asked for.
 """
@@ -18,7 +20,7 @@ Who may relay to a foreign address is for the caller to decide, before a route i
 from dataclasses import dataclass
 
 from router.model.address import AddressSyntaxError, parse_address
-from router.model.mailbox import Mailbox, Status
+from router.model.mailbox import LIST, Mailbox, Status
 from router.model.reply import Reply
 from router.model.route import (
     MX_PREFIX,
@@ -26,6 +28,7 @@ from router.model.route import (
     Classification,
     Deliver,
     DispatchFacts,
+    Expand,
     Held,
     Kind,
     Later,
@@ -34,10 +37,12 @@ from router.model.route import (
     Route,
 )
 from router.route import replies
-from router.route.marks import verify
+from router.route.forwards import copies, expansion, forwards
+from router.route.marks import FORWARD, verify
 from router.settings.schema import Settings
 
 POSTMASTER = "postmaster"
+_NO_FACTS = DispatchFacts()
 
 
 @dataclass(frozen=True)
@@ -70,15 +75,17 @@ class Routing:
 
     def at_reception(self, found: Classification, now: float) -> Route:  # noqa: ARG002 - the port gives the time
         """What RCPT is answered, and a hint for the first try; no promise about the delivery (promise 3)."""
-        route = self._route(found)
+        route = self._route(found, _NO_FACTS)
         if isinstance(route, Refuse | Later) and is_postmaster(found):
             return Deliver("", _received(found), route.mailbox, _keys(found))
         return route
 
     def at_dispatch(self, found: Classification, facts: DispatchFacts, now: float) -> Route:
         """What becomes of an accepted recipient now."""
-        route = self._route(found)
+        route = self._route(found, facts)
         match route:
+            case Expand() if facts.marks and verify(self.mark_keys, facts.marks, route.mailbox, FORWARD):
+                return Park("loop: forwarded before", route.mailbox)
             case Deliver() if self._looping(found, route, facts):
                 return Park(f"loop: delivered to {route.lane} before", route.mailbox)
             case Refuse():
@@ -86,15 +93,19 @@ class Routing:
             case _:
                 return route
 
-    def _route(self, found: Classification) -> Route:
-        if found.mailbox is not None and found.mailbox.hold is not None:
-            return Held(found.mailbox.key, found.mailbox.hold)
-        return self._by_kind(found)
+    def _route(self, found: Classification, facts: DispatchFacts) -> Route:
+        own = found.mailbox
+        if own is not None and own.hold is not None and own.kind != LIST:
+            return Held(own.key, own.hold)
+        for mailbox in facts.chain:
+            if mailbox.hold is not None and mailbox.kind != LIST:
+                return Held(mailbox.key, mailbox.hold)
+        return self._by_kind(found, facts)
 
-    def _by_kind(self, found: Classification) -> Route:
+    def _by_kind(self, found: Classification, facts: DispatchFacts) -> Route:
         match found.kind:
-            case Kind.MAILBOX if found.mailbox is not None:
-                return self._to_mailbox(found, found.mailbox)
+            case Kind.MAILBOX | Kind.LIST if found.mailbox is not None:
+                return self._to_mailbox(found, found.mailbox, facts)
             case Kind.LIST | Kind.SERVICE | Kind.UNKNOWN if found.store:
                 return self._to_store(found, found.store)
             case Kind.UNKNOWN:
@@ -106,13 +117,15 @@ class Routing:
             case _:
                 return Later(replies.BAD_ROUTE_DATA)
 
-    def _to_mailbox(self, found: Classification, mailbox: Mailbox) -> Route:
+    def _to_mailbox(self, found: Classification, mailbox: Mailbox, facts: DispatchFacts) -> Route:
+        if mailbox.problem:
+            return Later(replies.BAD_ROUTE_DATA, mailbox.key, why=mailbox.problem)
         match mailbox.status:
             case Status.ACTIVE:
+                if found.kind is Kind.MAILBOX and forwards(mailbox) and not copies(mailbox, facts):
+                    return expansion(mailbox, found.address, _keys(found), facts)
                 return self._to_store(found, mailbox.home)
-            case (
-                Status.OVERQUOTA
-            ):  # semantics 1: told to us, it is ours to answer; the store's own quota is the store's
+            case Status.OVERQUOTA:  # told to us it is ours to answer (semantics 1); a store's own quota is the store's
                 return Later(replies.OVERQUOTA, mailbox.key)
             case Status.DISABLED:
                 return Refuse(replies.DISABLED, mailbox.key)
@@ -128,6 +141,8 @@ class Routing:
         return Deliver(store, self._wire(found, store), mailbox, _keys(found))
 
     def _wire(self, found: Classification, store: str) -> str:
+        if found.mailbox is not None and found.mailbox.route:
+            return found.mailbox.route
         if found.canonical and store in self.canonical_stores:
             return found.canonical
         return _received(found)
@@ -152,7 +167,8 @@ class Routing:
         mailbox = found.mailbox
         since = facts.unknown_since
         waited = since is not None and now - since >= self.unknown_grace
-        if waited and not is_postmaster(found) and not self._protected(mailbox, now):
+        protected = any(self._protected(one, now) for one in (mailbox, *facts.chain))
+        if waited and not is_postmaster(found) and not protected:
             return route
         return Later(_later(route.reply), route.mailbox, unknown=True)
 

@@ -33,7 +33,7 @@ _MESSAGE = Insert(
     " body)",
     "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
-_RECIPIENT = Insert(
+RECIPIENT = Insert(
     "INSERT INTO recipients (id, state, lane, mailbox, due, attempts, clock_start, unknown_since, draining,"
     " possible_duplicate, delay_notified, own, reason, address, facts, crc)",
     "(?, ?, ?, ?, ?, 0, ?, NULL, ?, 0, 0, ?, ?, ?, ?, ?)",
@@ -68,10 +68,12 @@ class Accept:
 
     def apply(self, batch: Batch) -> Work:
         if not 0 < len(self.recipients) <= MAX_RECIPIENTS:
-            raise ValueError("a message needs 1 to 65536 recipients")
+            raise ValueError("a message needs 1 to 32768 recipients")
         message = self._insert_message(batch)
         recipients = tuple(self._recipient(batch, message, place) for place in range(len(self.recipients)))
-        batch.insert(_RECIPIENT, [self._row(new, one) for new, one in zip(self.recipients, recipients, strict=True)])
+        own = int(self.own)
+        rows = [recipient_row(new, one, own) for new, one in zip(self.recipients, recipients, strict=True)]
+        batch.insert(RECIPIENT, rows)
         for one in recipients:
             if one.state is RecipientState.HELD:
                 self._append_held(batch, message, one)
@@ -130,23 +132,9 @@ class Accept:
             clock_start=self.received_at,
             draining=released or (new.draining and not held),
             reason="mailbox on hold" if held else "",
-        )
-
-    def _row(self, new: NewRecipient, one: QueuedRecipient) -> tuple[object, ...]:
-        facts, own = records.encode_recipient(new), int(self.own)
-        return (
-            one.number,
-            one.state.value,
-            one.lane,
-            one.mailbox,
-            one.due,
-            one.clock_start,
-            int(one.draining),
-            own,
-            one.reason,
-            records.searchable(new.address.key),
-            facts,
-            records.recipient_crc(one.number, own, facts),
+            via=new.via,
+            kept=new.kept,
+            through=new.through,
         )
 
     def _append_held(self, batch: Batch, message: QueuedMessage, one: QueuedRecipient) -> None:
@@ -161,6 +149,25 @@ class Accept:
             attempts=0,
             note=one.reason,
         )
+
+
+def recipient_row(new: NewRecipient, one: QueuedRecipient, own: int) -> tuple[object, ...]:
+    """The row of a recipient, for `RECIPIENT`."""
+    facts = records.encode_recipient(new)
+    return (
+        one.number,
+        one.state.value,
+        one.lane,
+        one.mailbox,
+        one.due,
+        one.clock_start,
+        int(one.draining),
+        own,
+        one.reason,
+        records.searchable(new.address.key),
+        facts,
+        records.recipient_crc(one.number, own, facts),
+    )
 
 
 def accept_report(batch: Batch, spool: int, report: Report, at: float) -> Work:

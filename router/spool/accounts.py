@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 from router.model.envelope import RecipientState
 from router.model.outcome import Disposition
-from router.spool.batch import ACCEPTED, BYTES, MESSAGES
+from router.spool.batch import ACCEPTED, BYTES, MESSAGES, OPENED
 from router.spool.numbering import message_of
 
 _CLOSING = tuple(disposition.value for disposition in Disposition if disposition.closing)
@@ -18,9 +18,13 @@ _CLOSING = tuple(disposition.value for disposition in Disposition if disposition
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Recipients by where they are. `accepted` is counted on its own, so the balance can fail."""
+    """
+    Recipients by where they are. `accepted` and `opened` (by forwards, in place of one that is counted as forwarded)
+    are counted on their own, so the balance can fail.
+    """
 
     accepted: int = 0
+    opened: int = 0
     queued: int = 0
     held: int = 0
     parked: int = 0
@@ -32,10 +36,15 @@ class Totals:
     forwarded: int = 0
 
     @property
+    def missing(self) -> int:
+        """Recipients accepted or opened that are nowhere (negative: too many)."""
+        places = (int(getattr(self, one.name)) for one in fields(self) if one.name not in {ACCEPTED, OPENED})
+        return self.accepted + self.opened - sum(places)
+
+    @property
     def balanced(self) -> bool:
-        """Every accepted recipient is in exactly one place."""
-        places = (getattr(self, one.name) for one in fields(self) if one.name != ACCEPTED)
-        return bool(self.accepted == sum(places))
+        """Every accepted or opened recipient is in exactly one place."""
+        return self.missing == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,7 @@ def stats(connection: sqlite3.Connection) -> Stats:
 
 def _totals(rows: dict[str, int], tally: dict[tuple[str, int], int], own: int) -> Totals:
     states = {state.value: rows.get(state.value, 0) for state in RecipientState}
-    closed = {what: tally.get((what, own), 0) for what in (ACCEPTED, *_CLOSING)}
+    closed = {what: tally.get((what, own), 0) for what in (ACCEPTED, OPENED, *_CLOSING)}
     return Totals(**states, **closed)
 
 

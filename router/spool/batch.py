@@ -25,6 +25,7 @@ from router.spool.numbering import recipient_range
 T = TypeVar("T")
 
 ACCEPTED = "accepted"
+OPENED = "opened"
 MESSAGES = "messages"
 BYTES = "bytes"
 
@@ -201,6 +202,11 @@ class Batch:
     def released_after(self, mailbox: str, generation: int) -> bool:
         """Whether the mailbox was released later than `generation`, in this transaction or before."""
         return bool(mailbox) and (mailbox in self.released or self._releases.after(mailbox, generation))
+
+    @property
+    def generation(self) -> int:
+        """How many releases have committed."""
+        return self._releases.generation
 
     def flush(self) -> None:
         """Write what was collected, and the counters; the last thing before COMMIT."""

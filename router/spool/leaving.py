@@ -15,7 +15,7 @@ from typing import Any
 
 from router.spool.numbering import message_of
 
-LEAVING = "facts, address, attempts, own, lane, mailbox"
+LEAVING = "facts, address, attempts, own, lane, mailbox, clock_start"
 """What is told of a recipient that leaves."""
 
 # A list of numbers as one value: the same statement, prepared once, for any number of them. It is joined where that

@@ -6,13 +6,17 @@ hexadecimal digits, so it looks like a Postfix queue-id to log readers and leads
 number is made of its message's number and its place in that message; since message numbers are never reused,
 neither are recipient numbers, and the numeric order of recipients is their order of arrival.
 
+Recipients that a client gave us have the lower half of a message's places, those that forwards open the upper half.
+
 On failure: `parse_queue_id` raises `ValueError` for anything that is not exactly such an id.
 """
 
 import re
 
 _RECIPIENT_BITS = 16
-MAX_RECIPIENTS = 1 << _RECIPIENT_BITS
+MAX_RECIPIENTS = 1 << (_RECIPIENT_BITS - 1)
+"""In one message, of those that a client gave us."""
+LAST_PLACE = (1 << _RECIPIENT_BITS) - 1
 MAX_SPOOL = 9999
 _MAX_MESSAGE = (1 << 46) - 1
 """The recipient numbers made from it still fit SQLite's signed 64-bit integers."""
@@ -53,6 +57,11 @@ def recipient_number(message: int, place: int) -> int:
 def message_of(recipient: int) -> int:
     """Message number of a recipient."""
     return recipient >> _RECIPIENT_BITS
+
+
+def place_of(recipient: int) -> int:
+    """Place of a recipient in its message."""
+    return recipient & LAST_PLACE
 
 
 def recipient_range(message: int) -> tuple[int, int]:

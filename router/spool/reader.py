@@ -20,8 +20,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from router.errors import BodyDamaged, SpoolUnavailable
 from router.model.envelope import QueuedMessage, QueuedRecipient, Work
-from router.spool.numbering import message_of
-from router.spool.records import MESSAGE_COLUMNS, RECIPIENT_COLUMNS, decode_message, decode_recipient
+from router.spool.numbering import MAX_RECIPIENTS, message_of
+from router.spool.records import MESSAGE_COLUMNS, RECIPIENT_COLUMNS, decode_message, decode_recipient, decode_via
 from router.spool.schema import open_reader
 
 _IN = 200
@@ -49,6 +49,10 @@ _LANES = _loose("recipients_due", "lane", _QUEUED) + (
 _DISTINCT = " SELECT value FROM each WHERE value IS NOT NULL AND value <> ''"
 _HELD = _loose("recipients_mailbox", "mailbox", "state = 'held'") + _DISTINCT
 _QUEUED_MAILBOXES = _loose("recipients_mailbox", "mailbox", "state = 'queued'") + _DISTINCT
+_FORWARDED_FOR = (
+    "SELECT facts FROM expanded CROSS JOIN recipients"
+    " ON recipients.id BETWEEN message << 16 | ? AND (message << 16) + 65535 WHERE state = 'queued'"
+)
 _DRAINING_MAILBOXES = _loose("recipients_draining", "mailbox", "draining = 1") + _DISTINCT
 _DUE = (
     f"SELECT id FROM recipients INDEXED BY recipients_due WHERE {_QUEUED} AND lane = ? AND due <= ?"
@@ -252,7 +256,10 @@ def held_mailboxes(connection: sqlite3.Connection) -> list[str]:
 
 
 def queued_mailboxes(connection: sqlite3.Connection) -> list[str]:
-    return [mailbox for (mailbox,) in connection.execute(_QUEUED_MAILBOXES)]
+    """Also those for which something was forwarded: it concerns them as it does the mailbox that it goes to."""
+    named = [mailbox for (mailbox,) in connection.execute(_QUEUED_MAILBOXES)]
+    forwarded = (one for (facts,) in connection.execute(_FORWARDED_FOR, (MAX_RECIPIENTS,)) for one in decode_via(facts))
+    return list(dict.fromkeys((*named, *forwarded)))
 
 
 def draining_mailboxes(connection: sqlite3.Connection) -> list[str]:

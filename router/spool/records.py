@@ -89,9 +89,10 @@ def decode_message(spool: int, generation: int, row: tuple[Any, ...]) -> QueuedM
 
 
 def encode_recipient(new: NewRecipient) -> str:
-    """What was received of one RCPT."""
-    address = new.address
-    return f"[{text(address.wire)},{text(address.local)},{text(address.domain)},{text(new.notify)},{text(new.orcpt)}]"
+    """What was received of one RCPT; of what was forwarded also by whom."""
+    one = new.address
+    way = f",{_encode(new.via)},{_encode(new.kept)},{_encode(new.through)}" if new.via else ""
+    return f"[{text(one.wire)},{text(one.local)},{text(one.domain)},{text(new.notify)},{text(new.orcpt)}{way}]"
 
 
 def recipient_crc(number: int, own: int, facts: str) -> int:
@@ -116,6 +117,14 @@ def decode_wire(facts: str) -> str:
         return str(_decode(facts, 1)[0] if facts.startswith("[") else json.loads(facts)[0])
     except (ValueError, LookupError, TypeError, RecursionError):
         return ""
+
+
+def decode_via(facts: str) -> tuple[str, ...]:
+    """The mailboxes for which a recipient was forwarded, or () when its facts cannot be read."""
+    try:
+        return tuple(map(str, json.loads(facts)[5]))
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ()
 
 
 def _bool(value: bool) -> str:
@@ -149,7 +158,8 @@ def _decode_recipient(row: tuple[Any, ...]) -> QueuedRecipient:
         raise BodyDamaged(f"recipient row {number} does not match its checksum")
     if not (math.isfinite(due) and math.isfinite(clock) and attempts >= 0):
         raise BodyDamaged(f"recipient row {number} has impossible values")
-    wire, local, domain, notify, orcpt = json.loads(facts)
+    wire, local, domain, notify, orcpt, *more = json.loads(facts)
+    via, kept, through = more or ((), (), ())
     return QueuedRecipient(
         number=number,
         address=Address(wire, local, domain),
@@ -166,4 +176,7 @@ def _decode_recipient(row: tuple[Any, ...]) -> QueuedRecipient:
         possible_duplicate=bool(duplicate),
         delay_notified=bool(notified),
         reason=why,
+        via=tuple(via),
+        kept=tuple(kept),
+        through=tuple(through),
     )

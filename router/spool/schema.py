@@ -16,6 +16,7 @@ flows, PRC13); `secure_delete` off (Debian's build zeroes freed pages by default
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -28,6 +29,12 @@ _INCREMENTAL = 2
 _FULL = 2
 DATABASE = "queue.db"
 
+# The highest place given out in each message of which a recipient was forwarded. Added later: a spool without it gets
+# it when it is opened, and a former version does not mind it.
+_EXPANDED = """CREATE TABLE IF NOT EXISTS expanded (
+        message INTEGER PRIMARY KEY,
+        last INTEGER NOT NULL
+    ) STRICT"""
 _TABLES = (
     """CREATE TABLE messages (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -84,6 +91,7 @@ _TABLES = (
         count INTEGER NOT NULL,
         PRIMARY KEY (what, lane, mailbox, batch, own)
     ) STRICT, WITHOUT ROWID""",
+    _EXPANDED,
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
 
@@ -153,10 +161,17 @@ def open_writer(path: Path, number: int) -> sqlite3.Connection:
             connection.execute("PRAGMA cache_size = -32768")
             connection.execute("PRAGMA temp_store = MEMORY")
             _check_number(connection, number)
+            _tidy_expanded(connection)
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def _tidy_expanded(connection: sqlite3.Connection) -> None:
+    connection.execute(_EXPANDED)
+    with suppress(sqlite3.Error):  # damage elsewhere is found by those whom it concerns
+        connection.execute("DELETE FROM expanded WHERE message NOT IN (SELECT id FROM messages)")
 
 
 def _check_number(connection: sqlite3.Connection, number: int) -> None:

@@ -1,7 +1,8 @@
 """
 Outcomes: how a verdict about a recipient changes its row, the journal and the accounts, in one transaction.
 
-Closing verdicts delete the recipient's row, and the message with the last of them. The others leave it:
+Closing verdicts delete the recipient's row, and the message with the last of them; a forward inserts the rows of those
+that come instead (`router.spool.expanding`). The others leave it:
 
 | verdict | effect |
 |---|---|
@@ -28,12 +29,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from router.model.envelope import QueuedMessage, Work
+from router.model.envelope import QueuedMessage, QueuedRecipient, Work
 from router.model.outcome import Disposition, Outcome
 from router.model.parcel import Report, Settled
 from router.spool import records
 from router.spool.accepting import accept_report, forget_message
 from router.spool.batch import Batch
+from router.spool.expanding import expand, forget_places
 from router.spool.journal_rows import append_journal
 from router.spool.numbering import message_of
 
@@ -62,34 +64,49 @@ class Settle:
     def apply(self, batch: Batch) -> Settled:
         """Apply; `applied` counts the outcomes that found their recipient."""
         applied = closed = 0
+        opened: list[QueuedRecipient] = []
+        close = partial(close_recipient, opened=opened)
         batch.read_ahead(self.leaving)
         for outcome in self.outcomes:
             if message_of(outcome.recipient) != self.message.number:
                 raise ValueError(f"recipient {outcome.recipient} is not of message {self.message.queue_id}")
-            change = close_recipient if outcome.disposition.closing else _keep
+            change = close if outcome.disposition.closing else _keep
             done = batch.guard(outcome.recipient, partial(change, batch, self.message, outcome), None)
             if done is None:
                 _note_damaged(batch, self.message, outcome)
             closed += bool(done) and outcome.disposition.closing
             applied += done is not False
         removed = bool(closed) and drop_if_done(batch, self.message.number, self.outcomes[0].at)
+        if removed:
+            forget_places(batch, self.message, self.leaving)
         queued: Work | None = None
         if self.report is not None and applied:
             queued = accept_report(batch, self.spool, self.report, self.outcomes[0].at)
         batch.pages += applied
-        return Settled(applied, removed, queued)
+        return Settled(applied, removed, queued, self._opened(batch, opened))
+
+    def _opened(self, batch: Batch, opened: list[QueuedRecipient]) -> Work | None:
+        """What forwards have opened, as if it had just been read: no release before now can be undone by it."""
+        return Work(replace(self.message, generation=batch.generation), tuple(opened)) if opened else None
 
 
-def close_recipient(batch: Batch, message: QueuedMessage, outcome: Outcome) -> bool:
-    """End a recipient's life: row out, journal row in, counted. False if it is gone already."""
+def close_recipient(
+    batch: Batch, message: QueuedMessage, outcome: Outcome, opened: list[QueuedRecipient] | None = None
+) -> bool:
+    """
+    End a recipient's life: row out, journal row in, counted, and in `opened` what it is exchanged for. False if it is
+    gone already.
+    """
     row = batch.take(outcome.recipient)
     if row is None:
         return False
-    facts, address, attempts, own, lane, mailbox = row
+    facts, address, attempts, own, lane, mailbox, clock_start = row
     lane, mailbox = outcome.lane or lane, outcome.mailbox or mailbox
     attempts += outcome.counted
     wire = records.decode_wire(facts) or address
     _append_journal(batch, message, outcome, wire, lane, mailbox, attempts)
+    if outcome.opens and opened is not None:
+        opened += expand(batch, message, outcome, clock_start, own)
     batch.count(outcome.disposition.value, lane=lane, mailbox=mailbox, batch=records.searchable(outcome.batch), own=own)
     return True
 
@@ -104,6 +121,8 @@ def _note_damaged(batch: Batch, message: QueuedMessage, outcome: Outcome) -> Non
         outcome.recipient, lambda: batch.connection.execute(find, (outcome.recipient,)).fetchone(), None
     ) or ("", "")
     noted = replace(outcome, note="; ".join(filter(None, (outcome.note, "its damaged row is still there"))))
+    if outcome.opens:  # what it was to be exchanged for is not there
+        noted = replace(noted, disposition=Disposition.QUARANTINED)
     wire = records.decode_wire(row[0]) or row[1]
     _append_journal(batch, message, noted, wire, outcome.lane, outcome.mailbox, 0)
 

@@ -166,9 +166,9 @@ async def test_commands_write_into_the_directory_and_move_somebody(
         assert (found["mailUserStatus"], found["mailHost"]) == (["active"], [NEW_HOST])
         assert await site.drained() == 0
         assert (at(stores["old"]), at(stores["new"])) == ([], ["m1"])
-        moved = (await site.move(BOB, "old")).release
-        assert moved is not None
-        assert moved.home == "old"
+        moved = await site.move(BOB, "old")
+        assert moved.release is not None
+        assert moved.release.home == "old"
         assert server.entry(sun_dn("bob"))["mailHost"] == [OLD_HOST]
         await asyncio.to_thread(submit, site, BOB, tag="m2")
         assert await site.drained() == 0

@@ -25,8 +25,11 @@ from router.model.reply import HopReply
 from router.spool.options import SpoolOptions
 from router.spool.spool import Spool
 
-PEOPLE = ("ann@example.edu", "bea@example.edu", "cem@example.edu")
+DEE = "dee@example.edu"
+PEOPLE = ("ann@example.edu", "bea@example.edu", "cem@example.edu", DEE)
 LIST = "news@example.edu"
+FORWARDS = {DEE: ("ann@example.edu", LIST)}
+"""Besides keeping a copy."""
 HOMES = ("old", "new")
 MONTH = 30 * 86400.0
 
@@ -78,7 +81,7 @@ class Machine(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
         self.world = World()
         for local in PEOPLE:
-            self.world.add(local.partition("@")[0], "old")
+            self.world.add(local.partition("@")[0], "old", *FORWARDS.get(local, ()))
         self.world.lists[LIST] = "lists"
         self.clock = SteppedClock()
         self.quiet: set[str] = set()
@@ -235,10 +238,11 @@ class Machine(RuleBasedStateMachine):
     def _check_books(self) -> None:
         arrived = [arrival.wire for arrival in self.arrivals]
         for address in (*PEOPLE, LIST):
-            wanted = sum(1 for _, to in self.accepted if to == address)
-            assert arrived.count(address) >= wanted, f"mail for {address} was lost"
+            wanted = [who for who, to in self.accepted if address in (to, *FORWARDS.get(to, ()))]
+            # What reaches one address twice, also by a forward, may travel once.
+            assert arrived.count(address) >= len(set(wanted)), f"mail for {address} was lost"
             if not self.unsure:
-                assert arrived.count(address) == wanted, f"mail for {address} was doubled"
+                assert arrived.count(address) <= len(wanted), f"mail for {address} was doubled"
         assert self._returned() == 0
 
 

@@ -54,7 +54,7 @@ class DirectorySite(Site):
         if self._office is None:
             settings = self.settings
             made: list[Office] = []
-            self._access = Directories(settings, lambda: made[0].database, frozenset)
+            self._access = Directories(settings, lambda: made[0].database)
             made.append(Office(settings, writers=self._access.writers(), fetch=self._access.fetch))
             self._office = made[0]
         return self._office
@@ -87,7 +87,7 @@ def states(site: Site) -> tuple[DirectoryState, ...]:
 def followed(site: Site) -> bool:
     """Whether every directory was swept and has no fault."""
     found = states(site)
-    return bool(found) and all(one.swept_at is not None and not one.fault for one in found)
+    return bool(found) and all(one.swept_at and one.followed_at and not one.fault for one in found)
 
 
 def answer(site: Site, address: str) -> str:

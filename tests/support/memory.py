@@ -8,6 +8,7 @@ the routing state with epochs. `StagedSender` delivers to a list, and can be sto
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from router.model.address import Address, parse_address
 from router.model.change import Blocking, Change, ChangeKind, ChangeSet, Ended
@@ -79,6 +80,7 @@ class MemorySpool:
         self.reports: list[Report] = []
         self.settled: list[Outcome] = []
         self.accepted_recipients = 0
+        self._opened = 0
         self.before_read: Callable[[], None] = lambda: None
 
     # Intake
@@ -181,18 +183,34 @@ class MemorySpool:
         self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None = None
     ) -> Settled:
         await asyncio.sleep(0)
+        opened: list[QueuedRecipient] = []
         for outcome in outcomes:
-            self._settle_one(outcome)
+            self._settle_one(outcome, opened)
         if report is not None:
             self.reports.append(report)
         await asyncio.sleep(0)
-        return Settled(len(outcomes))
+        return Settled(len(outcomes), opened=Work(message, tuple(opened)) if opened else None)
 
-    def _settle_one(self, outcome: Outcome) -> None:
+    def _open(self, row: Row, outcome: Outcome) -> list[QueuedRecipient]:
+        opened = []
+        for new in outcome.opens:
+            self._opened += 1
+            number = row.message.number * 1000 + 500 + self._opened % 500
+            one = QueuedRecipient(
+                number, new.address, new.notify, new.orcpt, lane=new.hint, mailbox=new.mailbox, due=outcome.at,
+                clock_start=row.recipient.clock_start, draining=new.draining, via=new.via, kept=new.kept,
+                through=new.through,
+            )  # fmt: skip
+            self.rows[number] = Row(row.message, one, order=number)
+            opened.append(one)
+        return opened
+
+    def _settle_one(self, outcome: Outcome, opened: list[QueuedRecipient]) -> None:
         row = self.rows.get(outcome.recipient)
         if row is None:
             return
         self.settled.append(outcome)
+        opened += self._open(row, outcome)
         if outcome.disposition.closing:
             del self.rows[outcome.recipient]
             self.closed.append((row.recipient.address.key, outcome))
@@ -291,9 +309,9 @@ class World:
     lists: dict[str, str] = field(default_factory=dict)
     holds: int = 0
 
-    def add(self, local: str, home: str) -> str:
+    def add(self, local: str, home: str, *forwards: str, keeps: bool = True, **more: Any) -> str:
         key = f"{local}@{self.domain}"
-        self.mailboxes[key] = Mailbox(key, home)
+        self.mailboxes[key] = Mailbox(key, home, forwards=forwards, keeps=keeps, **more)
         return key
 
     def hold(self, key: str, now: float = 0.0) -> Hold:
@@ -465,7 +483,13 @@ class Notes:
 class PlainSigner:
     """A Received field without secrets."""
 
-    def received_field(self, message: QueuedMessage, lane: str, recipients: Sequence[tuple[str, str]]) -> bytes:
+    def received_field(
+        self,
+        message: QueuedMessage,
+        lane: str,
+        recipients: Sequence[tuple[str, str]],
+        forwarded: Sequence[str] = (),
+    ) -> bytes:
         return b"Received: by test (Sluice) id " + message.queue_id.encode() + b"\r\n"
 
 

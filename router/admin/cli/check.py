@@ -1,6 +1,6 @@
 """
 `sluice check`: every error of the configuration at once, and what is hazardous about a good one; `--live` asks DNS,
-stores, certificates, disk and database.
+stores, certificates, disk, database and directories.
 
 Exit status: 0 nothing is wrong, 78 the configuration is faulty, 1 the configuration is good and `--live` found an
 error (warnings do not count), 75 `--accept-restored` or `--accept-loss` is durable but not applied by every worker yet.
@@ -42,7 +42,7 @@ app = typer.Typer()
 def check(
     ctx: typer.Context,
     live: Annotated[
-        bool, typer.Option("--live", help="Also ask DNS, stores, certificates, disk and database.")
+        bool, typer.Option("--live", help="Also ask DNS, stores, certificates, disk, database and directories.")
     ] = False,
     step: Annotated[
         float, typer.Option("--step", parser=duration, metavar="TIME", help="Longest wait for one reply, with --live.")
@@ -116,7 +116,7 @@ def _tell_problems(context: Context, problems: Sequence[Problem]) -> int:
 
 async def _ask(context: Context, settings: Settings, step: float) -> list[Finding]:
     now = time.time()
-    with context.out.progress("asking", total=5) as advance:
+    with context.out.progress("asking", total=6) as advance:
         found = await asyncio.to_thread(check_local, context)
         advance(1)
         found += check_listeners(settings, now)
@@ -127,7 +127,17 @@ async def _ask(context: Context, settings: Settings, step: float) -> list[Findin
         advance(1)
         found += await check_store_certificates(settings, step, now)
         advance(1)
+        found += await _ask_directories(settings)
+        advance(1)
     return found
+
+
+async def _ask_directories(settings: Settings) -> list[Finding]:
+    if not settings.ldaps:
+        return []
+    from router.admin.cli.check_directory import check_directories  # noqa: PLC0415 - a site without needs no LDAP
+
+    return await asyncio.to_thread(check_directories, settings)
 
 
 def _tell_findings(context: Context, findings: Sequence[Finding], fingerprint: str) -> int:

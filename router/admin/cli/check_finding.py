@@ -14,7 +14,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`area` is configuration, dns, store, tls, disk, database or spool; `subject` is what was looked at."""
+    """`area` is configuration, dns, store, tls, disk, database, spool or directory; `subject` is what was looked at."""
 
     level: Level
     area: str

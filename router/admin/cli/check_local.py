@@ -136,7 +136,7 @@ def _check_people(context: Context, database: ControlDatabase) -> list[Finding]:
 
         if not database.run_read(known):
             text = "nobody is known in it: unknown addresses get 451, not 550"
-            found.append(warning("database", name, text, "`sluice user import`"))
+            found.append(warning("database", name, text, "`sluice user import`, or a directory that is followed"))
     return found
 
 

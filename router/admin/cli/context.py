@@ -78,9 +78,8 @@ class Context:
             return None
         if self._opened.directories is None:
             from router.admin.cli.directories import Directories  # noqa: PLC0415 - see above
-            from router.admin.cli.user_selection import never_held  # noqa: PLC0415 - see above
 
-            self._opened.directories = Directories(self.settings(), self.database, lambda: never_held(self))
+            self._opened.directories = Directories(self.settings(), self.database)
         return self._opened.directories
 
     def act(self, reason: str, *, correcting: bool = False, restored: bool = False) -> "Act":

@@ -9,11 +9,11 @@ On failure: `LookupFailed`. What the directories that did answer have said is in
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 from router.control.database import ControlDatabase
-from router.control.mirror import Mirror
+from router.control.mirrors import mirror_of
 from router.directory.faults import Fault
 from router.directory.inquiry import Inquiry
 from router.directory.schema_meaning import SchemaMeaning
@@ -22,18 +22,11 @@ from router.directory.writer import LdapWriter
 from router.errors import LookupFailed
 from router.model.directory import DirectoryItem, Entry
 from router.ports import DirectoryWriter
-from router.settings.directory import Ldap, LdapSource
+from router.settings.directory import Ldap
 from router.settings.schema import Settings
 
-DATABASE = "database"
 _TOGETHER = 100
 """Keys in one search: servers limit the entries of an answer, and the octets of a question."""
-
-
-def source_names(settings: Settings) -> tuple[str, ...]:
-    """All sources in the order of the configuration; the database stands last where the file does not name it."""
-    names = [one.ldap.name if isinstance(one, LdapSource) else DATABASE for one in settings.directory]
-    return tuple(names if DATABASE in names else [*names, DATABASE])
 
 
 def meaning_of(settings: Settings, source: Ldap) -> SchemaMeaning:
@@ -42,17 +35,11 @@ def meaning_of(settings: Settings, source: Ldap) -> SchemaMeaning:
 
 
 class Directories:
-    """For one command, in its thread. `never_held` gives the postmaster's mailbox, if it has one."""
+    """For one command, in its thread. The database is opened when people are taken in."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        database: Callable[[], ControlDatabase],
-        never_held: Callable[[], Collection[str]],
-    ) -> None:
+    def __init__(self, settings: Settings, database: Callable[[], ControlDatabase]) -> None:
         self._settings = settings
         self._database = database
-        self._never_held = never_held
         self._writers: dict[str, LdapWriter] | None = None
 
     def writers(self) -> Mapping[str, DirectoryWriter]:
@@ -86,9 +73,7 @@ class Directories:
         with closing(Servers(source)) as servers:
             items = _complete(Inquiry(source, meaning_of(self._settings, source), servers), keys, source.deadline)
         if items:
-            names, never = source_names(self._settings), self._never_held()
-            mirror = Mirror(self._database(), source.name, names, never_held=never, max_loss=source.max_loss)
-            mirror.confirm(items)
+            mirror_of(self._database(), self._settings, source.name).confirm(items)
 
 
 def _complete(inquiry: Inquiry, keys: Sequence[str], deadline: float) -> list[DirectoryItem]:

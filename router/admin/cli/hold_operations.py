@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from router.admin.cli.context import Context
-from router.admin.cli.user_selection import never_held
+from router.admin.cli.user_selection import postmaster_mailbox
 from router.control.barrier import EVERYBODY
 from router.control.members import SUSPECTS, Member, Suspect
+from router.control.mirrors import never_held
 from router.control.operations import Operations
 from router.errors import SluiceError
 from router.model.envelope import RecipientState
@@ -72,11 +73,12 @@ def operations(context: Context) -> Operations:
     """The operations on the site's control database. Raises `CommandFailed`, `ControlUnavailable`."""
     settings = context.settings()
     dead = DeadMembers(settings.state_dir, socket.gethostname())
-    directories = context.directories()
+    directories, postmaster = context.directories(), postmaster_mailbox(context)
+    never = never_held(context.database(), settings)
     return Operations(
         context.database(),
         settings.stores,
-        never_held=never_held(context),
+        never_held=never if postmaster is None else {*never, postmaster},
         lock_probe=dead.probe,
         suspects=dead.suspects,
         settle=longest_settle(settings),

@@ -5,8 +5,9 @@ The exit status is that of a person's question "is anything wrong with these add
 held, 1 some cannot be resolved now, 2 some would be refused.
 
 JSON: `{"routes": [{address, class, mailbox, status, status_source, moved_at, protected_until, hold, extension, steps,
-action, store, next_hop, protocol, rcpt, paused, reply, loop, verdict, remarks}], "at", "exit"}`. `action` is one of
-deliver, hold, refuse, later; `verdict` one of ok, unresolved, refused.
+action, store, next_hop, protocol, rcpt, paused, reply, loop, verdict, remarks, source, live, dn, attributes, age_s,
+followed_at, fault, forwards, keeps, routing_address, chain}], "at", "exit"}`. `action` is one of deliver, forward,
+hold, refuse, later; `verdict` one of ok, unresolved, refused.
 """
 
 import asyncio
@@ -18,8 +19,8 @@ import typer
 from router.admin.cli.context import Context
 from router.admin.cli.exits import CommandFailed, Exit
 from router.admin.cli.output import moment
+from router.admin.cli.route_answer import AS_HOLD, Explained, Question
 from router.admin.cli.route_ask import explain_all
-from router.admin.cli.route_explain import AS_HOLD, Explained, Question
 from router.admin.cli.route_time import parse_moment
 from router.admin.cli.user_selection import FromFile, read_addresses
 from router.model.address import AddressSyntaxError, parse_address
@@ -100,5 +101,7 @@ def _tell(context: Context, found: list[Explained], *, long: bool) -> None:
         for step in one.steps:
             out.line(step)
         out.fields(one.fields())
+        for link in one.chain:
+            out.line(link.text())
         for remark in one.remarks:
             out.line(f"note: {remark}")

@@ -6,128 +6,109 @@ Guarantees: nothing is changed or remembered. Stores are only asked with `probe`
 `unresolved`, never `refused`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
-from router.admin.cli.output import moment, span
+from router.admin.cli.output import span
+from router.admin.cli.route_answer import AS_HOLD, FORWARD, Explained, Question
+from router.admin.cli.route_chain import Chain, keeps_copy, targets_of, worst
+from router.admin.cli.route_live import LiveSource
+from router.admin.cli.route_origin import Origin, Origins, shown
 from router.classify.classifier import CachingClassifier
+from router.control.schema import DATABASE
 from router.errors import BadRouteData, LookupFailed
 from router.model.address import Address, AddressSyntaxError, parse_address
-from router.model.mailbox import Hold, Mailbox, Status
-from router.model.route import SMARTHOST_LANE, Classification, Deliver, Held, Kind, Later, Park, Refuse, Route
+from router.model.directory import is_catch_all
+from router.model.mailbox import LIST, Hold, Mailbox, Status
+from router.model.route import SMARTHOST_LANE, Classification, Deliver, Expand, Held, Kind, Later, Park, Refuse, Route
 from router.route.routing import Routing
 from router.settings.schema import Settings
 
-AS_HOLD = "hold"
-
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """As of when (wall-clock seconds), as if in which status ('' as it is), from whom ('' not said)."""
+class Live:
+    """The classifier over `source`, which asks the directories for whom the mirror does not have."""
 
-    at: float
-    status: str = ""
-    sender: str = ""
-    probe: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """What is said of one address."""
-
-    address: str
-    verdict: str
-    action: str
-    kind: str = ""
-    mailbox: str = ""
-    status: str = ""
-    source: str = ""
-    moved_at: float | None = None
-    protected_until: float | None = None
-    hold: Hold | None = None
-    extension: str = ""
-    steps: tuple[str, ...] = ()
-    store: str = ""
-    next_hop: str = ""
-    protocol: str = ""
-    rcpt: str = ""
-    paused: bool = False
-    reply: str = ""
-    loop: str = ""
-    remarks: tuple[str, ...] = field(default=())
-
-    def json(self) -> dict[str, object]:
-        """The members that `route` documents."""
-        hold = self.hold
-        return {
-            "address": self.address,
-            "verdict": self.verdict,
-            "action": self.action,
-            "class": self.kind,
-            "mailbox": self.mailbox,
-            "status": self.status,
-            "status_source": self.source,
-            "moved_at": moment(self.moved_at),
-            "protected_until": moment(self.protected_until),
-            "hold": None if hold is None else {"number": hold.number, "reason": hold.reason, "actor": hold.actor},
-            "extension": self.extension,
-            "steps": list(self.steps),
-            "store": self.store,
-            "next_hop": self.next_hop,
-            "protocol": self.protocol,
-            "rcpt": self.rcpt,
-            "paused": self.paused,
-            "reply": self.reply,
-            "loop": self.loop,
-            "remarks": list(self.remarks),
-        }
-
-    def fields(self) -> list[tuple[str, object]]:
-        """What is shown of it below the steps."""
-        pairs: list[tuple[str, object]] = [("status", f"{self.status} ({self.source})")] if self.mailbox else []
-        pairs += [("protected until", moment(self.protected_until))] if self.protected_until else []
-        pairs += [("action", self.action), ("reply", self.reply)]
-        if self.next_hop:
-            pairs += [("next hop", self.next_hop), ("RCPT TO", f"<{self.rcpt}>"), ("loop", self.loop)]
-        return pairs
+    classifier: CachingClassifier
+    source: LiveSource
 
 
 @dataclass(frozen=True, slots=True)
 class Explainer:
-    """The classifier and the routing with the question that is put to them."""
+    """
+    The classifier and the routing with the question that is put to them.
+
+    `live` is asked for addresses that the mirror does not have; None for a site without directories.
+    """
 
     settings: Settings
     classifier: CachingClassifier
     routing: Routing
     question: Question
     paused: frozenset[str]
+    origins: Origins
+    keys_of: Callable[[Address], Sequence[str]]
+    live: Live | None = None
 
     async def explain(self, text: str) -> Explained:
+        """One address as it was given, and where its forwards lead."""
         try:
             address = parse_address(text)
         except AddressSyntaxError as error:
             steps = (f"given: {text}", f"no address: {error}")
             return Explained(text, "refused", "refuse", steps=steps, reply=f"501 5.1.3 {error}")
+        one = await self._one(address)
+        chain = await Chain(partial(self._one, forwarded=True)).below(one, address)
+        return replace(one, chain=chain, verdict=worst([one.verdict, *(link.verdict for link in chain)]))
+
+    async def _one(self, address: Address, *, forwarded: bool = False) -> Explained:
+        """One address by itself; `forwarded`: it is we who send on to it."""
+        try:
+            found = await self._found(address)
+        except (LookupFailed, BadRouteData) as error:
+            return await self._unresolved(address, error)
+        origin = await self._origin(found.mailbox) if found.mailbox is not None else None
+        explained = self._routed(address, self._as_if(found), forwarded=forwarded)
+        return _aged(replace(explained, origin=origin), origin)
+
+    async def _found(self, address: Address) -> Classification:
+        """What the mirror says; for whom it does not have, what the directories say."""
         try:
             found = await self.classifier.explain(address, probe=self.question.probe)
-        except (LookupFailed, BadRouteData) as error:
-            return self._unresolved(address, error)
-        return self._routed(address, self._as_if(found))
+        except LookupFailed:
+            if self.live is None:
+                raise
+        else:
+            if self.live is None or not await self._is_missing(address, found):
+                return found
+        return await self.live.classifier.explain(address, probe=self.question.probe)
 
-    def _unresolved(self, address: Address, error: LookupFailed | BadRouteData) -> Explained:
-        steps = (f"given: {address.wire}", f"normalised: {address.key}", f"cannot be resolved now: {error.private}")
+    async def _is_missing(self, address: Address, found: Classification) -> bool:
+        """Whether nobody here has the address itself: it is unknown, or a catch-all takes it."""
+        if found.mailbox is None:
+            return found.kind is Kind.UNKNOWN
+        return await self.origins.of_keys([key for key in self.keys_of(address) if not is_catch_all(key)]) is None
+
+    async def _origin(self, mailbox: Mailbox) -> Origin:
+        known = self.live.source.found.get(mailbox.key) if self.live is not None else None
+        return await self.origins.of(mailbox) if known is None else shown(known.source, known.entry, None, live=True)
+
+    async def _unresolved(self, address: Address, error: LookupFailed | BadRouteData) -> Explained:
+        told = "in dispute" if isinstance(error, BadRouteData) else "cannot be resolved now"
+        steps = (f"given: {address.wire}", f"normalised: {address.key}", f"{told}: {error.private}")
         policy = self.settings.domains.get(address.domain)
-        remarks = (
-            ("--probe asks the stores",) if policy and policy.unknown == "probe" and not self.question.probe else ()
+        remarks = list(self._remarks(address))
+        if policy and policy.unknown == "probe" and not self.question.probe:
+            remarks.insert(0, "--probe asks the stores")
+        keys = self.keys_of(address)
+        if await self.origins.lost(keys):
+            remarks.append("in doubt: its directory has lost people of the domain, see the alarm directory-loss")
+        base = Explained(
+            address.wire, "unresolved", "later", steps=steps, reply=str(error.reply), remarks=tuple(remarks)
         )
-        return Explained(
-            address.wire,
-            "unresolved",
-            "later",
-            steps=steps,
-            reply=str(error.reply),
-            remarks=(*remarks, *self._remarks(address)),
-        )
+        known = await self.origins.of_keys(keys)
+        return base if known is None else replace(self._with_mailbox(base, known[0]), origin=known[1])
 
     def _as_if(self, found: Classification) -> Classification:
         wanted = self.question.status
@@ -139,15 +120,20 @@ class Explainer:
             return replace(found, mailbox=replace(mailbox, hold=hold))
         return replace(found, mailbox=replace(mailbox, hold=None, status=Status(wanted)))
 
-    def _routed(self, address: Address, found: Classification) -> Explained:
+    def _routed(self, address: Address, found: Classification, *, forwarded: bool) -> Explained:
         if found.kind is Kind.FOREIGN:
-            return self._foreign(address, found)
-        route = self.routing.at_reception(found, self.question.at)
+            return self._foreign(address, found, forwarded=forwarded)
         mailbox = found.mailbox
+        goes_on = mailbox is not None and _goes_on(mailbox)
+        if goes_on and mailbox is not None:
+            if not keeps_copy(mailbox):
+                return self._sent_on(address, found, mailbox)
+            found = replace(found, mailbox=replace(mailbox, forwards=()))
+        route = self.routing.at_reception(found, self.question.at)
         base = Explained(
             address.wire,
             "ok",
-            "deliver",
+            FORWARD if goes_on else "deliver",
             kind=found.kind.value,
             extension=found.extension,
             steps=found.steps,
@@ -157,9 +143,18 @@ class Explainer:
             base = self._with_mailbox(base, mailbox)
         return self._with_route(base, route)
 
-    def _foreign(self, address: Address, found: Classification) -> Explained:
+    def _sent_on(self, address: Address, found: Classification, mailbox: Mailbox) -> Explained:
+        """All of it goes elsewhere; there is no copy for the home."""
+        base = Explained(address.wire, "ok", FORWARD, kind=found.kind.value, extension=found.extension)
+        base = replace(base, steps=found.steps, remarks=self._remarks(address), reply="250 2.1.5")
+        return self._with_mailbox(base, mailbox)
+
+    def _foreign(self, address: Address, found: Classification, *, forwarded: bool) -> Explained:
         route = self.routing.at_reception(found, self.question.at)
         lane = route.lane if isinstance(route, Deliver) else ""
+        if forwarded:
+            base = Explained(address.wire, "ok", "deliver", kind=found.kind.value, steps=found.steps)
+            return self._with_route(base, route)
         remark = f"hosts in trusted_networks may send to it; it would leave by {lane}"
         reply = "554 5.7.1 Relay access denied"
         remarks = (remark, *self._remarks(address))
@@ -170,7 +165,7 @@ class Explainer:
     def _with_mailbox(self, base: Explained, mailbox: Mailbox) -> Explained:
         protect = self.settings.safety.protect
         until = None if mailbox.hold or mailbox.moved_at is None else mailbox.moved_at + protect
-        source = f"{mailbox.source}, read just now"
+        source = "database, read just now" if mailbox.source == DATABASE else mailbox.source
         if self.question.status:
             source = "as if, by --as"
         return replace(
@@ -178,6 +173,9 @@ class Explainer:
             mailbox=mailbox.key,
             status=AS_HOLD if mailbox.hold else mailbox.status.value,
             source=source,
+            forwards=targets_of(mailbox),
+            keeps=keeps_copy(mailbox),
+            routing_address=mailbox.route,
             moved_at=mailbox.moved_at,
             protected_until=until if until is not None and until > self.question.at else None,
             hold=mailbox.hold,
@@ -196,10 +194,11 @@ class Explainer:
                     reply="250 2.1.5",
                     remarks=(*base.remarks, _held_since(route.hold, self.question.at)),
                 )
-            case Refuse():
-                return replace(base, verdict="refused", action="refuse", reply=str(route.reply))
-            case Later():
-                return replace(base, verdict="unresolved", action="later", reply=str(route.reply))
+            case Expand():
+                return self._forwarded(base, route)
+            case Refuse() | Later():
+                verdict, action = ("refused", "refuse") if isinstance(route, Refuse) else ("unresolved", "later")
+                return replace(base, verdict=verdict, action=action, reply=str(route.reply))
             case Park():
                 return replace(base, verdict="unresolved", action="park", reply=route.reason)
 
@@ -222,6 +221,11 @@ class Explainer:
             loop=self._loop(route.lane, hosts),
             remarks=remarks,
         )
+
+    def _forwarded(self, base: Explained, route: Expand) -> Explained:
+        copy = "; its home keeps a copy" if route.keeps else ""
+        remark = f"forwarded to {', '.join(target.wire for target in route.targets)}{copy}"
+        return replace(base, action="forward", reply="250 2.1.5", remarks=(*base.remarks, remark))
 
     def _outbound(self, lane: str) -> str:
         return f"smarthost {self.settings.outbound.smarthost}" if lane == SMARTHOST_LANE else f"{lane} (by MX lookup)"
@@ -258,3 +262,26 @@ class Explainer:
 def _held_since(hold: Hold, now: float) -> str:
     number = f"hold {hold.number}" if hold.number else "a hold"
     return f"kept by {number} ({hold.reason}), for {span(now - hold.opened_at)}"
+
+
+def _goes_on(mailbox: Mailbox) -> bool:
+    """Whether its forwards are in force: a mailbox on hold holds them, too."""
+    active = mailbox.hold is None and mailbox.status in {Status.ACTIVE, Status.OVERQUOTA}
+    return active and not mailbox.problem and mailbox.kind != LIST and bool(targets_of(mailbox))
+
+
+def _aged(one: Explained, origin: Origin | None) -> Explained:
+    """What becomes of it by data as old as these (barrier.md 13)."""
+    age = origin.age if origin is not None else None
+    if origin is None or age is None or age.followed:
+        return one
+    remark = f"the directory {origin.source} is {age.text()}"
+    if one.hold is not None:
+        return replace(one, remarks=(*one.remarks, f"{remark}; a hold here stays a hold"))
+    if not age.answers:
+        remarks = (*one.remarks, f"{remark}; its people are too old to answer by")
+        return replace(one, verdict="unresolved", action="later", reply=str(LookupFailed.reply), remarks=remarks)
+    if not age.delivers and one.action in {"deliver", FORWARD}:
+        remarks = (*one.remarks, f"{remark}; mail is accepted, and waits until it is followed again")
+        return replace(one, verdict="unresolved", action="later", remarks=remarks)
+    return replace(one, remarks=(*one.remarks, f"{remark}; this is what was read before"))

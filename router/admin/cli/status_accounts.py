@@ -59,8 +59,8 @@ def lanes_of(place: SpoolPlace) -> dict[str, int]:
 
 
 def missing(totals: Totals) -> int:
-    """Accepted less what is found in some place."""
-    return totals.accepted - sum(int(getattr(totals, one.name)) for one in fields(Totals) if one.name != "accepted")
+    """Accepted, and opened by forwards, less what is found in some place."""
+    return totals.missing
 
 
 def add(one: Totals, other: Totals) -> Totals:

@@ -9,7 +9,7 @@ from typing import Any
 
 from router.admin.cli.output import moment
 from router.admin.cli.status_accounts import SpoolAccount, add, missing, undelivered
-from router.admin.cli.status_view import ControlView, OpenHold, StatusView, alive
+from router.admin.cli.status_view import ControlView, Followed, OpenHold, StatusView, alive
 from router.control.members import Member
 from router.settings.schema import Settings
 from router.spool.accounts import Totals
@@ -34,6 +34,7 @@ def document(view: StatusView, settings: Settings) -> dict[str, Any]:
         "workers": [_worker(one, control.epoch) for one in control.members] if control else [],
         "stores": stores(view, settings),
         "holds": [_hold(one, view.now) for one in control.holds] if control else [],
+        "directories": [_directory(one) for one in control.directories] if control else [],
         "alarms": [_alarm(one) for one in control.alarms] if control else [],
     }
 
@@ -55,7 +56,7 @@ def queue(view: StatusView) -> dict[str, Any]:
 
 
 def totals(found: Totals) -> dict[str, int]:
-    """The accounts; `missing` is accepted less all the others."""
+    """The accounts; `missing` is accepted and opened less all the others."""
     return {**asdict(found), "missing": missing(found)}
 
 
@@ -121,6 +122,19 @@ def _hold(one: OpenHold, now: float) -> dict[str, Any]:
         "overdue": one.overdue(now),
         "quiet_at": moment(one.hold.quiet_at),
         "waiting_for": [str(cause) for cause in one.waiting],
+    }
+
+
+def _directory(one: Followed) -> dict[str, Any]:
+    return {
+        "name": one.state.source,
+        "followed": one.age.followed,
+        "followed_at": moment(one.state.followed_at),
+        "age_s": None if one.age.seconds is None else round(one.age.seconds, 3),
+        "swept_at": moment(one.state.swept_at),
+        "people": one.state.people,
+        "fault": one.state.fault,
+        "remark": one.remark,
     }
 
 

@@ -30,6 +30,7 @@ def show(out: Output, view: StatusView, settings: Settings) -> None:
     _balance(out, view)
     _workers(out, view, settings)
     _stores(out, view, settings)
+    _directories(out, view)
     _holds(out, view)
 
 
@@ -71,9 +72,10 @@ def _balance(out: Output, view: StatusView) -> None:
 
 
 def equation(totals: Totals) -> str:
-    """`accepted 5 = delivered 4 + held 1`."""
+    """`accepted 5 = delivered 4 + held 1`; `accepted 5 + opened 1 = …` where forwards have opened recipients."""
     terms = [f"{name} {count}" for name in _PLACES if (count := getattr(totals, name)) or name == "delivered"]
-    return f"accepted {totals.accepted} {'=' if totals.balanced else '≠'} {' + '.join(terms)}"
+    opened = f" + opened {totals.opened}" if totals.opened else ""
+    return f"accepted {totals.accepted}{opened} {'=' if totals.balanced else '≠'} {' + '.join(terms)}"
 
 
 def _workers(out: Output, view: StatusView, settings: Settings) -> None:
@@ -110,6 +112,19 @@ def _stores(out: Output, view: StatusView, settings: Settings) -> None:
     ]
     numbers = [Column(name, right=True) for name in ("queued", "delivered", "homes")]
     out.table(["store", "role", "state", *numbers], rows)
+
+
+def _directories(out: Output, view: StatusView) -> None:
+    """A line for each: how it is followed, and what follows when it is not."""
+    found = view.control.directories if view.control else ()
+    if found:
+        out.line()
+    for one in found:
+        swept = f"swept {moment(one.state.swept_at)}" if one.state.swept_at else "not swept yet"
+        people = "1 entry" if one.state.people == 1 else f"{one.state.people} entries"
+        out.line(f"directory {one.state.source}: {one.age.text()}; {people}, {swept}")
+        if one.remark:
+            out.line(f"  {one.remark}")
 
 
 def _holds(out: Output, view: StatusView) -> None:

@@ -8,22 +8,25 @@ named in `unreadable` and left out; the rest is shown all the same.
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 
 from sqlalchemy import Connection
 
+from router.admin.cli.directory_age import Age, age_of
 from router.admin.cli.queue_select import SpoolPlace
 from router.admin.cli.status_accounts import SpoolAccount, account_of, add
-from router.control import alarms, barrier, changes, configuration, mailboxes, members, stores
+from router.control import alarms, barrier, changes, configuration, following, mailboxes, members, stores
 from router.control.alarms import Alarm
 from router.control.barrier import Waiting
 from router.control.database import ControlDatabase
 from router.control.members import Member
 from router.control.stores import Pause
 from router.errors import SpoolUnavailable
+from router.model.directory import DirectoryState
 from router.model.mailbox import Hold
+from router.settings.directory import Ldap
 from router.spool.accounts import Totals
 
 EXPLAINED = 100
@@ -43,6 +46,24 @@ class OpenHold:
 
 
 @dataclass(frozen=True, slots=True)
+class Followed:
+    """A directory of the configuration, and how it is followed."""
+
+    state: DirectoryState
+    age: Age
+
+    @property
+    def remark(self) -> str:
+        """What an operator must know while it is not followed."""
+        if self.age.followed:
+            return ""
+        found = "holds set by others are not seen meanwhile"
+        if not self.age.answers:
+            return f"{found}; its people are not answered for any more"
+        return found if self.age.delivers else f"{found}; mail for its people is accepted, and waits"
+
+
+@dataclass(frozen=True, slots=True)
 class ControlView:
     """The control database at one moment."""
 
@@ -53,6 +74,7 @@ class ControlView:
     alarms: tuple[Alarm, ...]
     paused: dict[str, Pause]
     homes: dict[str, int]
+    directories: tuple[Followed, ...] = ()
 
     @property
     def running(self) -> bool:
@@ -86,16 +108,23 @@ class StatusView:
 
     @property
     def sound(self) -> bool:
-        """A worker runs, no alarm is open, the accounts balance, and everything could be read."""
-        known = self.control is not None and self.control.running and not self.control.alarms
-        return known and not self.missing and not self.unreadable
+        """A worker runs, no alarm is open, directories are followed, the accounts balance, all could be read."""
+        control = self.control
+        known = control is not None and control.running and not control.alarms
+        followed = control is not None and all(one.age.followed for one in control.directories)
+        return known and followed and not self.missing and not self.unreadable
 
 
-def gather(database: ControlDatabase | None, places: Sequence[SpoolPlace], why: str = "") -> StatusView:
-    """Read all of it. `why` says what is wrong with a database that is not there."""
+def gather(
+    database: ControlDatabase | None,
+    places: Sequence[SpoolPlace],
+    why: str = "",
+    sources: Mapping[str, Ldap] | None = None,
+) -> StatusView:
+    """Read all of it. `why` says what is wrong with a database that is not there, `sources` are the directories."""
     now = time.time()
     unreadable = [why] if why else []
-    control = None if database is None else database.run_read(partial(_control))
+    control = None if database is None else database.run_read(partial(_control, sources=sources or {}, now=now))
     spools = []
     for place in places:
         try:
@@ -118,16 +147,30 @@ def alive(member: Member) -> bool | None:
     return True
 
 
-def _control(connection: Connection) -> ControlView:
+def _control(connection: Connection, sources: Mapping[str, Ldap], now: float) -> ControlView:
+    registered = tuple(members.all_members(connection))
+    running = any(alive(one) is not False for one in registered)
     return ControlView(
         epoch=changes.current_epoch(connection),
         fingerprint=configuration.current(connection),
-        members=tuple(members.all_members(connection)),
+        members=registered,
         holds=_holds(connection),
         alarms=tuple(alarms.open_alarms(connection)),
         paused={one.store: one for one in stores.paused(connection)},
         homes=mailboxes.homes(connection),
+        directories=_directories(connection, sources, running=running, now=now),
     )
+
+
+def _directories(
+    connection: Connection, sources: Mapping[str, Ldap], *, running: bool, now: float
+) -> tuple[Followed, ...]:
+    """Those of the configuration; one that nobody has followed yet has no row."""
+    if not sources:
+        return ()
+    known = {one.source: one for one in following.states(connection)}
+    states = [known.get(name, DirectoryState(name)) for name in sources]
+    return tuple(Followed(one, age_of(one, sources[one.source], running=running, now=now)) for one in states)
 
 
 def _holds(connection: Connection) -> tuple[OpenHold, ...]:

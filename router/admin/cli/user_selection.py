@@ -132,12 +132,6 @@ def postmaster_mailbox(context: Context) -> str | None:
     return None if mailbox is None else mailbox.key
 
 
-def never_held(context: Context) -> tuple[str, ...]:
-    """The mailboxes that no hold may stop: the postmaster's, where it is one."""
-    postmaster = postmaster_mailbox(context)
-    return () if postmaster is None else (postmaster,)
-
-
 def _by_filter(context: Context, wanted: Wanted) -> Iterator[str]:
     settings = context.settings()
     if wanted.home and wanted.home not in settings.stores:

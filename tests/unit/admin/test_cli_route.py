@@ -22,6 +22,8 @@ ANN = "ann@example.edu"
 MEMBERS = {
     "address", "verdict", "action", "class", "mailbox", "status", "status_source", "moved_at", "protected_until",
     "hold", "extension", "steps", "store", "next_hop", "protocol", "rcpt", "paused", "reply", "loop", "remarks",
+    "source", "live", "dn", "attributes", "age_s", "followed_at", "fault", "forwards", "keeps", "routing_address",
+    "chain",
 }  # fmt: skip
 
 

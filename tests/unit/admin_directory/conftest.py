@@ -1,7 +1,10 @@
 """A site whose people are in a real slapd: a configuration, a control database, the mirror, and no daemon."""
 
 import json
+import os
 import shutil
+import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +16,11 @@ from support.people_ldif import sun_domain, sun_group, sun_people, sun_person
 from support.slapd import BASE, READER, Slapd
 
 from router.admin.cli.app import run
-from router.admin.cli.directories import meaning_of, source_names
-from router.control import alarms, mailboxes
+from router.admin.cli.directories import meaning_of
+from router.control import alarms, mailboxes, members
 from router.control.database import ControlDatabase
-from router.control.mirror import Mirror
+from router.control.members import Member
+from router.control.mirrors import mirror_of
 from router.daemon.directory_loop import DirectoryLoop
 from router.directory.feed import LdapFeed
 from router.model.mailbox import Mailbox
@@ -80,7 +84,7 @@ class Site:
     def follow(self) -> None:
         settings = load(self.config)
         source = settings.ldaps["people"]
-        mirror = Mirror(self.database, source.name, source_names(settings), max_loss=source.max_loss)
+        mirror = mirror_of(self.database, settings, source.name)
         feed = LdapFeed(source, meaning_of(settings, source))
         loop = DirectoryLoop(source.name, feed, mirror, follow=1.0, sweep=900.0)
         try:
@@ -93,6 +97,17 @@ class Site:
 
     def alarms(self) -> dict[tuple[str, str], str]:
         return {(one.kind, one.key): one.text for one in self.database.run_read(alarms.open_alarms)}
+
+    def run_worker(self) -> None:
+        """The row of a worker that is there: this process."""
+        member = Member("inc-1", socket.gethostname(), 1, os.getpid(), 1, 10**6, load(self.config).fingerprint)
+        self.database.run_write(partial(members.register, member=member))
+
+    def age(self, seconds: float, fault: str = "") -> None:
+        """As if the directory had last been followed so long ago."""
+        values = (time.time() - seconds, fault)
+        text = "UPDATE directories SET followed_at = ?, fault = ?"
+        self.database.run_write(lambda connection: connection.exec_driver_sql(text, values))
 
     def write(self, uri: str = "", more: str = "") -> None:
         """The configuration, with other servers or more keys of `ldap:`."""

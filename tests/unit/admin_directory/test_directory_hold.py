@@ -13,6 +13,7 @@ from support.slapd import Slapd
 
 from router.control import holds
 
+pytestmark = pytest.mark.slow
 Site = Any
 """Of conftest: the command, the directory, the mirror."""
 Build = Callable[[Slapd], Site]
@@ -111,7 +112,6 @@ def test_a_hold_that_the_directory_ordered_is_not_ended_by_a_command(site: Site)
     assert "set the status back there" in found.out
 
 
-@pytest.mark.slow
 def test_a_directory_that_is_down_leaves_the_hold_here_and_the_same_command_finishes(build: Build, own: Slapd) -> None:
     site = build(own)
     site.follow()
@@ -140,6 +140,19 @@ def test_a_directory_that_is_down_leaves_the_hold_here_and_the_same_command_fini
     assert raw(site, "user1") == (["hold"], [OLD_HOST])
     assert site("release", *names, "--to", "zimbra", *BECAUSE).status == 0
     assert raw(site, "user2") == (["active"], [NEW_HOST])
+
+
+def test_the_postmaster_is_not_held_by_a_lookup_either(build: Build, shared: Slapd) -> None:
+    """Nothing is known here yet, and the directory has the postmaster on hold, under an alias."""
+    site = build(shared)
+    site.config.write_text(site.config.read_text().replace("root@example.edu", "chief@example.edu"))
+    values = {"mailUserStatus": "hold", "mailAlternateAddress": "chief@example.edu"}
+    shared.modify(replace(sun_dn("root"), **values))
+    found = site("route", "chief@example.edu", "--json").json["routes"][0]
+    assert (found["mailbox"], found["action"]) == ("root@example.edu", "deliver")
+    assert site("hold", "root@example.edu", *BECAUSE).status == 65
+    assert site.mailbox("root@example.edu").hold is None
+    shared.modify(replace(sun_dn("root"), mailUserStatus="active", mailAlternateAddress=None))
 
 
 def test_one_that_cannot_be_written_does_not_stop_the_others(site: Site) -> None:

@@ -10,11 +10,11 @@ from support.slapd import Slapd
 
 from router.control import audit, losses
 
+pytestmark = pytest.mark.slow
 Site = Any
 Build = Callable[[Slapd], Site]
 
 
-@pytest.mark.slow
 def test_a_loss_is_accepted_by_name_and_with_a_reason(build: Build, own: Slapd) -> None:
     site = build(own)
     site.follow()
@@ -24,12 +24,16 @@ def test_a_loss_is_accepted_by_name_and_with_a_reason(build: Build, own: Slapd) 
     site.follow()
     assert ("directory-loss", "example.edu") in site.alarms()
     assert site.mailbox("user1@example.edu") is not None
+    unsure = site("route", "absent@example.edu", "--json")
+    assert (unsure.status, unsure.json["routes"][0]["reply"][:9]) == (1, "451 4.4.3")
+    assert "in doubt: " in str(unsure.json["routes"][0]["remarks"])
     assert site("check", "--accept-loss", "example.edu").status == 64
     found = site("check", "--accept-loss", "Example.EDU", "--reason", "they left", "--json")
     assert found.status == 0, found.err
     (one,) = found.json["accepted_losses"]
     assert (one["directory"], one["domain"], one["missing"]) == ("people", "example.edu", 20)
     assert ("directory-loss", "example.edu") not in site.alarms()
+    assert site("route", "absent@example.edu").status == 2
     (row, *_) = site.database.run_read(partial(audit.rows, key="example.edu"))
     assert (row.verb, row.reason) == ("directory accept-loss", "they left")
     assert [loss.accepted for loss in site.database.run_read(losses.every)] == [20]

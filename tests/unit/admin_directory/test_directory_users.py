@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from support.people_ldif import OLD_HOST, sun_dn
 
+pytestmark = pytest.mark.slow
 Site = Any
 ANN = "user1@example.edu"
 LOCAL = "local@example.edu"

@@ -241,7 +241,7 @@ def test_a_boundary_inside_the_original_is_avoided(message: MakeMessage, recipie
     ],
 )
 def test_notify_is_obeyed(notify: str, failure: bool, delay: bool, success: bool) -> None:
-    expected = [failure, delay, success, success]
+    expected = [failure, delay, success, success, success]
     assert [wanted(notify, "bob@example.net", kind) for kind in Notice] == expected
     assert not any(wanted(notify, "", kind) for kind in Notice)
 

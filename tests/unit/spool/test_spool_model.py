@@ -48,6 +48,9 @@ class Model:
     recipients: dict[int, Expected] = field(default_factory=dict)
     closed: Counter[tuple[str, bool]] = field(default_factory=Counter)
     accepted: Counter[bool] = field(default_factory=Counter)
+    opened: Counter[bool] = field(default_factory=Counter)
+    numbers: set[int] = field(default_factory=set)
+    """All recipient numbers there ever were."""
     released: dict[str, int] = field(default_factory=dict)
 
 
@@ -86,6 +89,7 @@ class SpoolMachine(RuleBasedStateMachine):
         for one, (box, held) in zip(work.recipients, boxes, strict=True):
             expected = Expected(box, work.message, body, own=False, state="held" if held else "queued")
             self.model.recipients[one.number] = expected
+            self.model.numbers.add(one.number)
             self.model.accepted[False] += 1
             self.journal += ["held"] * held
 
@@ -110,6 +114,28 @@ class SpoolMachine(RuleBasedStateMachine):
             (work,) = self.run(self.spool.desk.works([dsn]))
             self.model.recipients[dsn] = Expected("", work.message, b"dsn", own=True)
             self.model.accepted[True] += 1
+
+    @precondition(lambda self: self.model.recipients)
+    @rule(data=st.data(), boxes=st.lists(BOX, min_size=1, max_size=3), again=st.booleans(), reopen=st.booleans())
+    def forward(self, data: Any, boxes: list[str], again: bool, reopen: bool) -> None:
+        """A recipient is exchanged for others; `again`: as if the commit had been unknown."""
+        self.now += 1
+        number = data.draw(st.sampled_from(sorted(self.model.recipients)))
+        expected = self.model.recipients.pop(number)
+        opens = tuple(NewRecipient(parse_address(box), mailbox=box, via=(expected.box or "x@y",)) for box in boxes)
+        outcome = Outcome(number, Disposition.FORWARDED, self.now, HopReply(250, "", ""), opens=opens)
+        settled = self.run(self.spool.settle(expected.message, [outcome]))
+        for one, box in zip(settled.opened.recipients, boxes, strict=True):
+            assert one.number not in self.model.numbers
+            self.model.numbers.add(one.number)
+            self.model.recipients[one.number] = Expected(box, settled.opened.message, expected.body, expected.own)
+        self.model.opened[expected.own] += len(boxes)
+        self.model.closed["forwarded", expected.own] += 1
+        self.journal.append("forwarded")
+        if reopen:
+            self.reopen()
+        if again:
+            assert self.run(self.spool.settle(expected.message, [outcome])).opened is None
 
     def restamp(self, message: QueuedMessage) -> QueuedMessage:
         return replace(message, generation=self.spool._releases.generation)
@@ -183,6 +209,7 @@ class SpoolMachine(RuleBasedStateMachine):
         for own, totals in ((False, counts.mail), (True, counts.own)):
             assert totals.balanced
             assert totals.accepted == self.model.accepted[own]
+            assert totals.opened == self.model.opened[own]
             states = Counter(one.state for one in self.model.recipients.values() if one.own is own)
             for name in ("queued", "held", "parked", "quarantined"):
                 assert getattr(totals, name) == states[name]

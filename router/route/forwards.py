@@ -1,0 +1,76 @@
+"""
+Where the mail of a mailbox goes when its directory says so: its forwards, and what becomes of them. Pure.
+
+Guarantees:
+- A mailbox is expanded at most once for one recipient: the copy that its home keeps, and a forward to itself, are
+  delivered there (`copies`). A forward that comes back through others ends: quietly where a mailbox on the circle got
+  a copy, else it waits with an alarm (`expansion`). So does a chain of more than `HOPS` forwards.
+- A forward never loses what it cannot understand: a target that is no address makes the mail wait.
+
+On failure: nothing here fails; what cannot be done is a `Later`.
+"""
+
+from router.model.address import Address, AddressSyntaxError, parse_address
+from router.model.mailbox import Mailbox
+from router.model.route import DispatchFacts, Expand, Later
+from router.route.replies import BAD_ROUTE_DATA
+
+HOPS = 10
+"""Forwards behind each other, at most."""
+MAX_TARGETS = 100
+"""Addresses that one mailbox may forward to."""
+
+
+def forwards(mailbox: Mailbox) -> bool:
+    """Whether its mail goes elsewhere, too, or instead. Without a home, the routing address is a forward."""
+    return bool(mailbox.forwards) or bool(mailbox.route and not mailbox.home)
+
+
+def copies(mailbox: Mailbox, facts: DispatchFacts) -> bool:
+    """Whether this recipient is for the mailbox's own home: it was opened by the mailbox's own forwards."""
+    return bool(facts.via) and facts.via[-1] == mailbox.key
+
+
+def expansion(mailbox: Mailbox, address: Address, keys: tuple[str, ...], facts: DispatchFacts) -> Expand | Later:
+    """What becomes of the mail for `address` of a mailbox that forwards, reached through `facts.via`."""
+    if mailbox.key in facts.via:
+        return _circle(mailbox, keys, facts)
+    if len(facts.via) >= HOPS:
+        return _loop(mailbox, f"more than {HOPS} forwards behind each other: {_chain(facts.via, mailbox)}")
+    routed = bool(mailbox.route and not mailbox.home)
+    wires = (*mailbox.forwards, mailbox.route) if routed else mailbox.forwards
+    if len(wires) > MAX_TARGETS:
+        return Later(BAD_ROUTE_DATA, mailbox.key, why=f"it forwards to {len(wires)} addresses, over {MAX_TARGETS}")
+    targets: dict[str, Address] = {}
+    for wire in wires:
+        try:
+            target = _aimed(wire, address)
+        except AddressSyntaxError as error:
+            return Later(BAD_ROUTE_DATA, mailbox.key, why=f"it forwards to {wire!r}: {error}")
+        targets.setdefault(target.key, target)
+    return Expand(mailbox.key, tuple(targets.values()), mailbox.keeps and not routed, keys)
+
+
+def _aimed(wire: str, address: Address) -> Address:
+    """A target; `@domain`, which catch-alls have, is the local part as received at that domain."""
+    if wire.startswith("@"):
+        wire = f"{address.wire.rpartition('@')[0] or address.wire}{wire}"
+    target = parse_address(wire)
+    if not target.domain:
+        raise AddressSyntaxError("the domain is missing")
+    return target
+
+
+def _circle(mailbox: Mailbox, keys: tuple[str, ...], facts: DispatchFacts) -> Expand | Later:
+    circle = facts.via[facts.via.index(mailbox.key) :]
+    if any(one in facts.kept for one in circle):
+        return Expand(mailbox.key, (), keeps=False, keys=keys)
+    return _loop(mailbox, f"a circle of forwards without a copy: {_chain(circle, mailbox)}")
+
+
+def _loop(mailbox: Mailbox, why: str) -> Later:
+    return Later(BAD_ROUTE_DATA, mailbox.key, why=why, loop=True)
+
+
+def _chain(via: tuple[str, ...], mailbox: Mailbox) -> str:
+    return " > ".join((*via, mailbox.key))
