@@ -125,14 +125,13 @@ class Routing:
                 if found.kind is Kind.MAILBOX and forwards(mailbox) and not copies(mailbox, facts):
                     return expansion(mailbox, found.address, _keys(found), facts)
                 return self._to_store(found, mailbox.home)
-            case Status.OVERQUOTA:  # told to us it is ours to answer (semantics 1); a store's own quota is the store's
-                return Later(replies.OVERQUOTA, mailbox.key)
             case Status.DISABLED:
                 return Refuse(replies.DISABLED, mailbox.key)
             case Status.DELETED | Status.REMOVED:
                 return Refuse(replies.UNKNOWN, mailbox.key)
-            case _:  # inactive, and any value to come: temporary
-                return Later(replies.SUSPENDED, mailbox.key)
+            case other:  # inactive, and any value to come: temporary
+                # A status that was told to us is ours to answer (semantics 1); a store's own quota is the store's.
+                return Later(replies.OVERQUOTA if other is Status.OVERQUOTA else replies.SUSPENDED, mailbox.key)
 
     def _to_store(self, found: Classification, store: str) -> Route:
         mailbox = found.mailbox.key if found.mailbox is not None else ""
