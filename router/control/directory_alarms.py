@@ -23,6 +23,8 @@ DOUBT = "directory-doubt"
 """Something is wrong with an entry without being in the way. Key: the mailbox, or the domain."""
 DOWN = "directory-down"
 """A directory cannot be read. Key: the directory."""
+FOLLOWER = "the follower"
+"""Key of the same alarm where the process that follows all of them has ended."""
 NAMED = 100
 OTHERS = "*"
 

@@ -13,8 +13,6 @@ from router.control.database import ControlDatabase
 from router.control.mirrors import mirror_of
 from router.daemon.beyond import Everywhere, Fetcher
 from router.daemon.directory_ages import DirectoryAges
-from router.directory.lookups import LdapLookups
-from router.directory.schema_meaning import SchemaMeaning
 from router.model.directory import DirectoryState
 from router.ports import Clock
 from router.settings.directory import Ldap
@@ -54,6 +52,10 @@ class Directories:
         await self.beyond.close()
 
     def _fetcher(self, settings: Settings, ldap: Ldap) -> Fetcher:
+        # Where nobody comes from LDAP, a worker needs no library for it: it costs a fifth of a second and memory.
+        from router.directory.lookups import LdapLookups  # noqa: PLC0415 - see above
+        from router.directory.schema_meaning import SchemaMeaning  # noqa: PLC0415 - see above
+
         meaning = SchemaMeaning(ldap, settings.stores, settings.hostname)
         mirror = partial(mirror_of, self._database, settings, ldap.name)
         return Fetcher(ldap.name, LdapLookups(ldap, meaning), mirror, self._doubted)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from router.control import alarms
 from router.control.database import ControlDatabase
-from router.control.directory_alarms import DOWN
+from router.control.directory_alarms import DOWN, FOLLOWER
 from router.control.mirrors import mirror_of
 from router.daemon.contested import Confirming
 from router.daemon.directory_loop import DirectoryLoop
@@ -40,8 +40,6 @@ from router.settings.schema import Settings
 log = logging.getLogger("sluice.directory")
 
 LOCK = "directory.lock"
-FOLLOWER = "the follower"
-"""Key of the alarm for this process itself; the supervisor raises it."""
 EX_OSERR = 71
 EX_TEMPFAIL = 75
 EX_CONFIG = 78

@@ -24,9 +24,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from router.control.directory_alarms import DOWN, FOLLOWER
 from router.daemon import listen
 from router.daemon.companion import Companion
-from router.daemon.directory_process import FOLLOWER
 from router.daemon.notify import Notifier
 from router.daemon.site import Site
 from router.errors import SluiceError
@@ -103,7 +103,7 @@ class Supervisor:
         self._reloading: asyncio.Lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._exit_code = 0
-        self._follower = Companion("directory follower", self._follow, partial(self._alarm, "directory-down", FOLLOWER))
+        self._follower = Companion("directory follower", self._follow, partial(self._alarm, DOWN, FOLLOWER))
 
     @staticmethod
     def bind(settings: Settings, inherited: Sequence[socket.socket]) -> list[list[socket.socket]]:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.directory_site import answer, directory_site, followed, source_of, states, submit
+from support.directory_site import answer, applied, directory_site, followed, source_of, states, submit
 from support.people_ldif import NEW_HOST, OLD_HOST, delete, replace, sun_dn, sun_domain, sun_person
 from support.site import Site, StoreAt
 from support.slapd import Slapd
@@ -54,7 +54,7 @@ async def test_a_home_changed_by_somebody_else_counts_for_the_next_message(
         assert await site.drained() == 0
         assert (at(stores["old"]), at(stores["new"])) == (["m1"], ["m1"])
         server.modify(replace(sun_dn("ann"), mailHost=NEW_HOST))
-        await until(lambda: home(site, ANN) == "new", "the new home is known")
+        await until(lambda: home(site, ANN) == "new" and applied(site), "the new home is in force")
         await asyncio.to_thread(submit, site, ANN, tag="m2")
         assert await site.drained() == 0
         assert (at(stores["old"]), at(stores["new"])) == (["m1"], ["m1", "m2"])

@@ -15,6 +15,7 @@ from typing import Any
 
 from router.admin.cli.directories import Directories
 from router.control import following
+from router.control.changes import current_epoch
 from router.demo.office import Office
 from router.model.directory import DirectoryState
 from support.people_ldif import NEW_HOST, OLD_HOST
@@ -88,6 +89,12 @@ def followed(site: Site) -> bool:
     """Whether every directory was swept and has no fault."""
     found = states(site)
     return bool(found) and all(one.swept_at and one.followed_at and not one.fault for one in found)
+
+
+def applied(site: Site) -> bool:
+    """Whether every worker has applied all that the control database says."""
+    epoch = site.office.database.run_read(current_epoch)
+    return all(member.applied >= epoch for member in site.office.members())
 
 
 def answer(site: Site, address: str) -> str:

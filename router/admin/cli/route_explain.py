@@ -194,8 +194,8 @@ class Explainer:
                     reply="250 2.1.5",
                     remarks=(*base.remarks, _held_since(route.hold, self.question.at)),
                 )
-            case Expand():
-                return self._forwarded(base, route)
+            case Expand():  # of a catch-all, say: where it leads is told by the chain
+                return replace(base, action=FORWARD, reply="250 2.1.5")
             case Refuse() | Later():
                 verdict, action = ("refused", "refuse") if isinstance(route, Refuse) else ("unresolved", "later")
                 return replace(base, verdict=verdict, action=action, reply=str(route.reply))
@@ -221,11 +221,6 @@ class Explainer:
             loop=self._loop(route.lane, hosts),
             remarks=remarks,
         )
-
-    def _forwarded(self, base: Explained, route: Expand) -> Explained:
-        copy = "; its home keeps a copy" if route.keeps else ""
-        remark = f"forwarded to {', '.join(target.wire for target in route.targets)}{copy}"
-        return replace(base, action="forward", reply="250 2.1.5", remarks=(*base.remarks, remark))
 
     def _outbound(self, lane: str) -> str:
         return f"smarthost {self.settings.outbound.smarthost}" if lane == SMARTHOST_LANE else f"{lane} (by MX lookup)"

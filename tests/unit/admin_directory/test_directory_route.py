@@ -178,6 +178,17 @@ def test_circles_and_long_chains(site: Site) -> None:
     assert one(site, "h4@example.edu")[0] == 0
 
 
+def test_a_catch_all_takes_nobody_whom_the_directory_has(site: Site) -> None:
+    site.server.modify(sun_person("every", OLD_HOST, mailAlternateAddress="@example.edu"))
+    site.follow()
+    site.server.modify(sun_person("newer", OLD_HOST))
+    status, found = one(site, "newer@example.edu")
+    assert (status, found["mailbox"], found["live"]) == (0, "newer@example.edu", True)
+    status, found = one(site, "whoever@example.edu")
+    assert (status, found["mailbox"], found["live"]) == (0, "every@example.edu", False)
+    site.server.modify(delete(sun_dn("every")))
+
+
 def test_a_held_mailbox_holds_its_forward(site: Site) -> None:
     site.server.modify(forwarding("ka", "user3@example.edu"))
     site.follow()
