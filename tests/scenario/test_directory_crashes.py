@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 Until = Callable[..., Awaitable[None]]
 SPELLINGS = ("active", None, "overquota", "ACTIVE", "Active")
 """Statuses that a hold may find. Mail to the third waits at the sender, as long as it is not on hold."""
-COUNT = 30
+COUNT = 24
 
 
 @dataclass
