@@ -45,23 +45,26 @@ def begin(turn: Turn, opening: Sequence[tuple[str, Desired, Status]]) -> None:
 
 def end(turn: Turn, mailbox: Mailbox, wanted: Desired) -> None:
     """End the hold of a mailbox: its home is the directory's, and its status too."""
+    _end(turn, mailbox, _reason(wanted), wanted.home, wanted.status(mailbox.status))
+
+
+def hand_over(turn: Turn, mailbox: Mailbox, heir: str) -> None:
+    """End the hold of a mailbox that goes by another name now: whether mail is held is a matter of that one."""
+    _end(turn, mailbox, f"{mailbox.source}: it is {heir} now", mailbox.home, mailbox.status)
+
+
+def _end(turn: Turn, mailbox: Mailbox, reason: str, home: str, status: Status) -> None:
     hold = mailbox.hold
     if hold is None:
         return
-    act = Act(ACTOR, _reason(wanted), turn.now)
-    closing = {
-        "closed_at": turn.now,
-        "closed_epoch": turn.epoch,
-        "closed_by": ACTOR,
-        "released_to": wanted.home,
-    }
+    closing = {"closed_at": turn.now, "closed_epoch": turn.epoch, "closed_by": ACTOR, "released_to": home}
     turn.connection.execute(update(_H).where(_H.c.number == hold.number).values(**closing))
     moved = schema.mailboxes
     turn.connection.execute(update(moved).where(moved.c.key == mailbox.key).values(moved_at=turn.now))
     alarms.clear_alarm(turn.connection, holds.OVERDUE, mailbox.key, turn.now)
     before = {"home": mailbox.home, "status": mailbox.status.value, "hold": hold.number}
-    after = {"home": wanted.home, "status": wanted.status(mailbox.status).value, "hold": None}
-    audit.write(turn.connection, act, "release", mailbox.key, before, after)
+    after = {"home": home, "status": status.value, "hold": None}
+    audit.write(turn.connection, Act(ACTOR, reason, turn.now), "release", mailbox.key, before, after)
     turn.tell_mailboxes([mailbox.key])
 
 

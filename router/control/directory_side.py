@@ -110,16 +110,28 @@ class DirectorySide:
             return ""
         raise Conflict(f"the entry of {key} in {writer.source} changes all the time")
 
+    def require_ours(self, key: str) -> None:
+        """Raises `Conflict` when the mailbox is on hold by its directory, so that no command can release it."""
+        self._refuse(self._place(key))
+
+    def _refuse(self, place: Place) -> None:
+        hold = place.mailbox.hold
+        if hold is not None and hold.origin == schema.DIRECTORY and place.elsewhere:
+            raise directory_holds.refuse(place.mailbox.key, hold)
+
     # --- release ----------------------------------------------------------------------------------------------
 
     def release(self, key: str, act: Act, to: str | None, expected: int | None) -> tuple[ReleaseResult, int]:
         """Release one mailbox in its directory and then here; with the epoch. Raises what the module says."""
         place = self._place(key)
         hold = place.mailbox.hold
-        if hold is not None and hold.origin == schema.DIRECTORY and place.elsewhere:
-            raise directory_holds.refuse(key, hold)
+        self._refuse(place)
         if expected is not None and (hold is None or hold.number != expected):
             raise Conflict(f"hold {expected} of {key} was ended meanwhile by somebody else")
+        if hold is not None and place.heir and to is not None:
+            raise Conflict(
+                f"{key} is {place.heir} in {place.mailbox.source} now: release it without --to, and move that"
+            )
         if hold is None or not place.elsewhere:
             return self._close(key, act, to, expected)
         writer = self._writer(place)

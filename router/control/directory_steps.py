@@ -33,9 +33,14 @@ class Place:
 
     mailbox: Mailbox
     known: tuple[Known, ...]
-    """The entries of its source that name it; nearly always one."""
+    """
+    The entries of its source that name it; nearly always one. Where there is none any more, the one that our hold was
+    written into: it goes by another name now.
+    """
     write: Write | None
     stand: Stand | None
+    heir: str = ""
+    """Where nothing is known of its entry: the mailbox that has its name in that directory now."""
 
     @property
     def elsewhere(self) -> bool:
@@ -49,7 +54,12 @@ def find_place(connection: Connection, key: str) -> Place:
     mine = entries.of_keys(connection, [key]).get(key, [])
     write = written.of_hold(connection, mailbox.hold.number) if mailbox.hold is not None else None
     stand = written.stands(connection, [key]).get(key)
-    return Place(mailbox, tuple(one for one in mine if one.source == mailbox.source), write, stand)
+    known = [one for one in mine if one.source == mailbox.source]
+    if not known and write is not None:
+        known = entries.of_dn(connection, write.source, write.dn)
+    gone = mailbox.source != schema.DATABASE and not known
+    heir = placement.heir_of(connection, mailbox) if gone else ""
+    return Place(mailbox, tuple(known), write, stand, heir)
 
 
 def close(
@@ -77,15 +87,19 @@ def close(
         result = ReleaseResult(key, done.home_before, done.home, released=True, in_doubt=done.in_doubt)
         return result, done.epoch
     written.forget(connection, done.number)
+    names = [key]
     if stand is not None:
         written.stand(connection, stand)
+        names = list(dict.fromkeys([key, stand.mailbox]))
     turn = Turn(connection, act.at)
-    placement.place_whole(turn, key, never)
+    placement.place_whole(turn, names, never)
     epoch = max(done.epoch, turn.finish())
-    now = mailboxes.by_key(connection, [key]).get(key)
-    again = "the directory keeps it on hold" if now is not None and now.hold is not None else ""
+    now = mailboxes.by_key(connection, names).get(names[-1])
+    said = [f"it is {names[-1]} now"] if len(names) > 1 else []
+    said += ["the directory keeps it on hold"] if now is not None and now.hold is not None else []
     home = now.home if now is not None else ""
-    return ReleaseResult(key, done.home_before, home, released=True, in_doubt=done.in_doubt, drift=again), epoch
+    result = ReleaseResult(key, done.home_before, home, released=True, in_doubt=done.in_doubt, drift="; ".join(said))
+    return result, epoch
 
 
 def intend_hold(connection: Connection, number: int, place: Place, before: Standpoint, value: str) -> Write | None:
@@ -152,8 +166,12 @@ def stand_after(place: Place, plan: Plan, after: Standpoint, terms: Terms, at: f
 
 
 def standing_home(place: Place, to: str | None, *, by_value: bool) -> Stand:
-    """The home that stands: the new one, or one that was written earlier and was not read back yet."""
+    """
+    The home that stands: the new one, or one that was written earlier and was not read back yet. It stands for the
+    mailbox that the entry is now.
+    """
+    key = place.known[0].entry.key
     former = place.stand if place.stand is not None and place.stand.source == place.mailbox.source else None
     if to is not None:
-        return Stand(place.mailbox.key, place.mailbox.source, to, by_value=by_value)
-    return former if former is not None else Stand(place.mailbox.key, place.mailbox.source)
+        return Stand(key, place.mailbox.source, to, by_value=by_value)
+    return replace(former, mailbox=key) if former is not None else Stand(key, place.mailbox.source)

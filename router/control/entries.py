@@ -201,6 +201,12 @@ def of_keys(connection: Connection, keys: Iterable[str]) -> dict[str, list[Known
     return found
 
 
+def of_dn(connection: Connection, source: str, dn: str) -> list[Known]:
+    """The entry of that DN, whatever mailbox it is now; none or one."""
+    query = select(_E).where(_E.c.source == source, _E.c.name == folded(dn))
+    return [known(row) for row in connection.execute(query)]
+
+
 def claimants(connection: Connection, addresses: Iterable[str]) -> dict[str, set[str]]:
     """For each address the mailboxes whose entries claim it."""
     found: dict[str, set[str]] = {}

@@ -138,7 +138,8 @@ class Operations:
     ) -> MoveResult:
         """
         Hold, barrier, copy, flip and release. `run` is called while the mailbox is quiet; its non-zero status leaves
-        the hold in place. Nothing is copied while the directory could not be told of the hold.
+        the hold in place. Nothing is copied while the directory could not be told of the hold, nor where it is the
+        directory's and only ends there.
 
         Raises `NotFound`, `Conflict` (also when somebody ended the hold meanwhile).
         """
@@ -149,6 +150,7 @@ class Operations:
             raise Conflict(held.error)
         if held.ended or not held.quiet or held.unwritten:
             return MoveResult(held)
+        self._directories.require_ours(held.key)
         status = run(held) if run is not None else None
         if status:
             return MoveResult(held, status)

@@ -31,6 +31,7 @@ class Crew:
         self._changed: list[dict[str, Any]] = []
         self._opening: list[tuple[str, Desired, Status]] = []
         self._ending: list[tuple[Mailbox, Desired]] = []
+        self._handed: list[tuple[Mailbox, str]] = []
         self.gone: list[str] = []
         """Mailboxes to bury once their addresses have been settled."""
         self.problems: dict[str, str] = {}
@@ -68,6 +69,10 @@ class Crew:
         same = (_E.c.source == schema.DATABASE) & (_E.c.name == entries.folded(key))
         self._turn.connection.execute(delete(_E).where(same))
 
+    def hand_over(self, mailbox: Mailbox, heir: str) -> None:
+        """A mailbox that a directory held goes by another name now, by which it is held, or not."""
+        self._handed.append((mailbox, heir))
+
     def released(self) -> list[str]:
         """Mailboxes whose hold ends in this turn."""
         return [mailbox.key for mailbox, _ in self._ending]
@@ -81,6 +86,8 @@ class Crew:
             connection.execute(update(_M).where(_M.c.key == bindparam("which")), self._changed)
         for mailbox, wanted in self._ending:
             directory_holds.end(self._turn, mailbox, wanted)
+        for mailbox, heir in self._handed:
+            directory_holds.hand_over(self._turn, mailbox, heir)
         directory_holds.begin(self._turn, self._opening)
 
 

@@ -2,7 +2,8 @@
 From what the directories say to mailboxes: rows, holds and addresses are made to agree with the mirror.
 
 Guarantees: placing a mailbox again changes nothing unless something is new. A hold stated by a directory is opened
-and ended here, with origin 'directory'; nobody else ends it. Nothing of a mailbox that a command holds is changed:
+and ended here, with origin 'directory'; nobody else ends it. It goes over to the mailbox that its own has become when
+an entry gets another canonical address and keeps the former one. Nothing of a mailbox that a command holds is changed:
 what the directory says meanwhile is drift, an alarm. All of it happens in the caller's one transaction.
 """
 
@@ -51,6 +52,7 @@ def place(turn: Turn, keys: Iterable[str], addresses: Iterable[str] = (), never:
     """
     wanted, moving = set(keys), set(addresses)
     staging.settle(turn.connection, wanted, moving)
+    wanted |= mailboxes.open_hold_of(turn.connection, moving).keys()  # whose name somebody else may have got
     facts = _gather(turn.connection, wanted)
     crew = people.Crew(turn)
     drifting = {}
@@ -58,7 +60,7 @@ def place(turn: Turn, keys: Iterable[str], addresses: Iterable[str] = (), never:
         mailbox = facts.mailboxes.get(key)
         mine = facts.entries.get(key)
         if mine is None:
-            drifting[key] = _without_entry(crew, mailbox)
+            drifting[key] = _without_entry(turn, crew, mailbox)
         elif _is_less_believed(mailbox, mine, facts.ranks):
             continue
         elif mailbox is not None and by_command(mailbox.hold):
@@ -76,12 +78,12 @@ def place(turn: Turn, keys: Iterable[str], addresses: Iterable[str] = (), never:
     return {key for key, mine in facts.entries.items() if len(believed(mine, facts.ranks)) > 1}
 
 
-def place_whole(turn: Turn, key: str, never: Collection[str] = ()) -> None:
-    """The same for one mailbox and every address that it has, or that an entry of it claims (after its release)."""
-    addresses = set(claims.of_mailboxes(turn, [key]).get(key, ()))
-    for one in entries.of_keys(turn.connection, [key]).get(key, []):
-        addresses.update(one.entry.addresses)
-    place(turn, [key], addresses, never)
+def place_whole(turn: Turn, keys: Collection[str], never: Collection[str] = ()) -> None:
+    """The same with every address that these mailboxes have, or that an entry of theirs claims (after a release)."""
+    addresses: set[str] = set().union(*claims.of_mailboxes(turn, keys).values())
+    for mine in entries.of_keys(turn.connection, keys).values():
+        addresses.update(address for one in mine for address in one.entry.addresses)
+    place(turn, keys, addresses, never)
 
 
 def _gather(connection: Connection, keys: Collection[str]) -> _Facts:
@@ -133,14 +135,27 @@ def _place_one(
     crew.make(key, mailbox, wanted)
 
 
-def _without_entry(crew: "people.Crew", mailbox: Mailbox | None) -> str:
+def _without_entry(turn: Turn, crew: "people.Crew", mailbox: Mailbox | None) -> str:
     """No directory knows it: the database's own stays, and so does one on hold; the others are gone."""
     if mailbox is None or mailbox.source == schema.DATABASE:
         return ""
     if mailbox.hold is not None:
-        return f"its entry is not in {mailbox.source} any more; its mail stays on hold"
+        heir = heir_of(turn.connection, mailbox)
+        if not heir:
+            return f"its entry is not in {mailbox.source} any more; its mail stays on hold"
+        if by_command(mailbox.hold):
+            return f"it is {heir} in {mailbox.source} now; its mail stays on hold"
+        crew.hand_over(mailbox, heir)
     crew.gone.append(mailbox.key)
     return ""
+
+
+def heir_of(connection: Connection, mailbox: Mailbox) -> str:
+    """The one mailbox of the same directory that has its name among its addresses now, or ''."""
+    found = entries.claimants(connection, [mailbox.key]).get(mailbox.key, set()) - {mailbox.key}
+    known = entries.of_keys(connection, found)
+    heirs = [key for key, mine in known.items() if any(one.source == mailbox.source for one in mine)]
+    return heirs[0] if len(heirs) == 1 else ""
 
 
 def _frozen(turn: Turn, facts: _Facts, mailbox: Mailbox, mine: list[Known]) -> str:

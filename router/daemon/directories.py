@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from router.control.database import ControlDatabase
+from router.control.directory_alarms import DOWN
 from router.control.mirrors import mirror_of
 from router.daemon.beyond import Everywhere, Fetcher
 from router.daemon.directory_ages import DirectoryAges
@@ -22,15 +23,21 @@ from router.settings.schema import Settings
 class Directories:
     """
     Event-loop thread only. `woken`: mail that waited for a directory may go on; `doubted`: what one did not know is
-    no answer any more.
+    no answer any more. `alarm` takes kind, key and text.
     """
 
     def __init__(
-        self, database: ControlDatabase, clock: Clock, *, woken: Callable[[], None], doubted: Callable[[], None]
+        self,
+        database: ControlDatabase,
+        clock: Clock,
+        *,
+        woken: Callable[[], None],
+        doubted: Callable[[], None],
+        alarm: Callable[[str, str, str], None],
     ) -> None:
         self._database = database
         self._doubted = doubted
-        self.ages = DirectoryAges(clock, woken=woken, doubted=doubted)
+        self.ages = DirectoryAges(clock, woken=woken, doubted=doubted, alarm=partial(alarm, DOWN))
         self.beyond = Everywhere()
 
     def use(self, settings: Settings) -> Callable[[], Awaitable[None]]:

@@ -25,11 +25,20 @@ log = logging.getLogger("sluice.worker")
 class DirectoryAges:
     """
     Event-loop thread only. `woken` is called when mail that waited for a directory may go on, `doubted` when one is
-    not followed any more: what it did not know is no answer from then on.
+    not followed any more: what it did not know is no answer from then on. `alarm` is told the directory and why mail
+    waits; the process that follows it clears that alarm.
     """
 
-    def __init__(self, clock: Clock, *, woken: Callable[[], None], doubted: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        woken: Callable[[], None],
+        doubted: Callable[[], None],
+        alarm: Callable[[str, str], None],
+    ) -> None:
         self._clock = clock
+        self._alarm = alarm
         self._woken = woken
         self._doubted = doubted
         self._limits: dict[str, Limits] = {}
@@ -95,7 +104,10 @@ class DirectoryAges:
         if former is delivers:
             return
         if not delivers:
-            log.warning("mail to people of the directory %s waits: %s", name, _since(found.age(now)))
+            since = _since(found.age(now))
+            log.warning("mail to people of the directory %s waits: %s", name, since)
+            if former is not None:
+                self._alarm(name, f"mail to its people waits: {since}")
         elif former is not None:
             log.info("mail to people of the directory %s goes on: it is followed again", name)
             self._woken()

@@ -152,6 +152,7 @@ class Worker:
             self._clock,
             woken=lambda: self._wiring.plane.releases.unrouted(),  # noqa: PLW0108 - the wiring comes later
             doubted=lambda: self._wiring.plane.classifier.distrust(),  # noqa: PLW0108 - likewise
+            alarm=self._trace.alarm,
         )
         stack.push_async_callback(self._directories.close)
 

@@ -11,6 +11,7 @@ from router.model.reply import Reply
 UNKNOWN = Reply(550, "5.1.1", "No such mailbox here")
 DISABLED = Reply(550, "5.2.1", "Mailbox disabled, not accepting messages")
 SUSPENDED = Reply(450, "4.2.1", "Mailbox temporarily disabled, please try again later")
+OVERQUOTA = Reply(452, "4.2.2", "Mailbox full, please try again later")
 BAD_ROUTE_DATA = BadRouteData.reply
 LOOKUP_FAILED = LookupFailed.reply
 

@@ -121,7 +121,7 @@ class Routing:
         if mailbox.problem:
             return Later(replies.BAD_ROUTE_DATA, mailbox.key, why=mailbox.problem)
         match mailbox.status:
-            case Status.ACTIVE | Status.OVERQUOTA:
+            case Status.ACTIVE:
                 if found.kind is Kind.MAILBOX and forwards(mailbox) and not copies(mailbox, facts):
                     return expansion(mailbox, found.address, _keys(found), facts)
                 return self._to_store(found, mailbox.home)
@@ -129,8 +129,9 @@ class Routing:
                 return Refuse(replies.DISABLED, mailbox.key)
             case Status.DELETED | Status.REMOVED:
                 return Refuse(replies.UNKNOWN, mailbox.key)
-            case _:  # inactive, and any value to come: temporary
-                return Later(replies.SUSPENDED, mailbox.key)
+            case other:  # inactive, and any value to come: temporary
+                # A status that was told to us is ours to answer (semantics 1); a store's own quota is the store's.
+                return Later(replies.OVERQUOTA if other is Status.OVERQUOTA else replies.SUSPENDED, mailbox.key)
 
     def _to_store(self, found: Classification, store: str) -> Route:
         mailbox = found.mailbox.key if found.mailbox is not None else ""

@@ -133,7 +133,7 @@ def _directory(one: Followed) -> dict[str, Any]:
         "age_s": None if one.age.seconds is None else round(one.age.seconds, 3),
         "swept_at": moment(one.state.swept_at),
         "people": one.state.people,
-        "fault": one.state.fault,
+        "fault": one.age.fault,
         "remark": one.remark,
     }
 

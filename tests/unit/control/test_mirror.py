@@ -461,6 +461,29 @@ def test_an_entry_with_another_canonical_address_takes_its_addresses_along(
     assert found.disputed == {}
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_hold_of_the_directory_goes_with_an_entry_that_gets_another_name(
+    empty: ControlDatabase, people: People, at_once: bool
+) -> None:
+    ann, other = people.add("ann", status="hold"), "ann.smith@example.edu"
+    reader = mirror(empty)
+    reader.apply(people.items())
+    people.modify(ann, key=other, addresses=(ANN, other) if at_once else (other,))
+    reader.apply(people.items())
+    if not at_once:
+        assert get(empty, ANN).hold is not None, "its name is nobody's: that is no order to release anybody"
+        assert "not in ldap any more" in alarmed(empty, "directory-drift")[ANN]
+        people.modify(ann, addresses=(ANN, other))
+        reader.apply(people.items())
+    assert get(empty, ANN).hold is None
+    assert get(empty, other).hold is not None
+    assert find(empty, ANN).mailboxes[ANN].key == other
+    assert alarmed(empty, "directory-drift") == {}
+    people.modify(ann, status=None)
+    reader.apply(people.items())
+    assert get(empty, other).hold is None
+
+
 def test_servers_that_spell_a_dn_differently_do_not_make_two_entries(empty: ControlDatabase, people: People) -> None:
     ann = people.add("ann")
     one = mirror(empty)

@@ -3,11 +3,12 @@
 from functools import partial
 
 import pytest
-from support.truths import ANN, BOB, STORES, Site
+from support.truths import ACT, ANN, BOB, STORES, Site
 
 from router.control import mailboxes
 from router.control.database import ControlDatabase
 from router.control.operations import Operations
+from router.errors import Conflict
 from router.model.mailbox import Status
 
 
@@ -146,3 +147,59 @@ def test_the_same_with_somebody_to_ask_reads_it_first(site: Site) -> None:
     site.hold()
     site.people.modify(site.ann, host="sunray.example.edu")
     assert site.release().home == "sunray"
+
+
+def renamed(site: Site) -> str:
+    """Ann's entry gets another canonical address and keeps the former one; the new mailbox."""
+    other = "ann.smith@example.edu"
+    site.people.modify(site.ann, key=other, addresses=(ANN, other))
+    site.poll()
+    return other
+
+
+def test_a_command_ends_the_hold_of_somebody_who_got_another_name(site: Site) -> None:
+    behind = site.people.copy()
+    site.hold()
+    other = renamed(site)
+    assert f"it is {other} in ldap now" in site.drift()
+    mailbox = site.database.run_read(partial(mailboxes.by_key, keys=[other]))[other]
+    assert mailbox.hold is not None, "the entry says hold: it is ours"
+    released = site.release("zimbra")
+    assert (released.released, released.home, released.drift) == (True, "zimbra", f"it is {other} now")
+    assert site.raw == (None, "zimbra1.example.edu")
+    for replica in (None, behind, None):
+        now = site.database.run_read(partial(mailboxes.by_key, keys=[other]))[other]
+        assert (now.home, now.hold) == ("zimbra", None)
+        assert site.database.run_read(partial(mailboxes.owners, addresses=[ANN])) == {ANN: other}
+        site.poll(replica)
+    assert site.drift() == ""
+    assert site.nothing_left()
+
+
+def test_a_home_is_not_written_for_a_name_that_may_be_somebody_elses(empty: ControlDatabase) -> None:
+    """Without a status there is no telling whether it is the same person; then it is said, and nothing is moved."""
+    site = Site(empty, writes_status=False)
+    site.hold()
+    other = renamed(site)
+    refused = site.release("zimbra")
+    assert other in refused.error
+    assert site.mailbox.hold is not None
+    assert site.raw == (None, "cliff.example.edu")
+    released = site.release()
+    assert (released.released, released.error) == (True, "")
+    assert site.database.run_read(partial(mailboxes.owners, addresses=[ANN])) == {ANN: other}
+
+
+def test_what_a_directory_holds_is_not_copied(site: Site) -> None:
+    site.people.modify(site.ann, status="hold")
+    site.poll()
+    copied: list[object] = []
+
+    def copy(held: object) -> int:
+        copied.append(held)
+        return 1
+
+    with pytest.raises(Conflict, match="set the status back there"):
+        site.operations.move(ANN, "zimbra", ACT, run=copy, timeout=0)
+    assert copied == []
+    assert site.mailbox.hold is not None

@@ -30,7 +30,12 @@ class Rig:
 
     def __init__(self) -> None:
         self.clock, self.woken, self.doubted = Clock(), 0, 0
-        self.ages = DirectoryAges(self.clock, woken=self._wake, doubted=self._doubt)
+        self.alarms: list[tuple[str, str]] = []
+        tell = self._alarm
+        self.ages = DirectoryAges(self.clock, woken=self._wake, doubted=self._doubt, alarm=tell)
+
+    def _alarm(self, directory: str, text: str) -> None:
+        self.alarms.append((directory, text))
 
     def _wake(self) -> None:
         self.woken += 1
@@ -178,3 +183,12 @@ def test_a_refusal_counts_only_while_its_directory_is_followed(rig: Rig) -> None
     rig.look_at(rig.state(), rig.state("other"))
     rig.clock.now += LATE + 1
     assert (refuses("ldap"), refuses(DATABASE)) == (False, True)
+
+
+def test_an_alarm_tells_that_mail_waits_for_a_directory_nobody_follows_any_more(rig: Rig) -> None:
+    rig.look_at(rig.state(), rig.state("other", age=90.0))
+    assert rig.alarms == [], "at the start the process that follows has the word"
+    for _ in range(4):
+        rig.clock.now += 20.0
+        rig.ages.look()
+    assert rig.alarms == [("ldap", "mail to its people waits: it was last followed 60 s ago")]

@@ -65,7 +65,7 @@ def test_problem_comes_before_everything_else() -> None:
 def test_status_comes_before_forward() -> None:
     assert ROUTING.at_reception(found(replace(JOE, status=Status.DISABLED)), NOW) == Refuse(replies.DISABLED, KEY)
     assert dispatch(replace(JOE, status=Status.INACTIVE)) == Later(replies.SUSPENDED, KEY)
-    assert isinstance(dispatch(replace(JOE, status=Status.OVERQUOTA)), Expand)
+    assert dispatch(replace(JOE, status=Status.OVERQUOTA)) == Later(replies.OVERQUOTA, KEY)
 
 
 # --- the routing address --------------------------------------------------------------------------------------------

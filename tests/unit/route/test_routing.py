@@ -49,7 +49,7 @@ def dispatch(found: Classification, *, since: float | None = None, now: float = 
     ("status", "reception"),
     [
         (Status.ACTIVE, Deliver("cliff", "Joe@Example.edu", "joe@example.edu", ("joe@example.edu",))),
-        (Status.OVERQUOTA, Deliver("cliff", "Joe@Example.edu", "joe@example.edu", ("joe@example.edu",))),
+        (Status.OVERQUOTA, Later(replies.OVERQUOTA, "joe@example.edu")),
         (Status.INACTIVE, Later(replies.SUSPENDED, "joe@example.edu")),
         (Status.DISABLED, Refuse(replies.DISABLED, "joe@example.edu")),
         (Status.DELETED, Refuse(replies.UNKNOWN, "joe@example.edu")),
