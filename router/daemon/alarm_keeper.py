@@ -42,6 +42,7 @@ _REPEATED = frozenset(
         AlarmKind.BAD_ROUTE_DATA,
         AlarmKind.UNMAPPED_HOME,
         AlarmKind.EMPTY_DOMAIN,
+        AlarmKind.FORWARD_LOOP,
         AlarmKind.NEXT_HOP_IS_US,
         AlarmKind.TLS_FALLBACK,
         AlarmKind.HOST_NOT_FOUND,

@@ -66,15 +66,8 @@ class Companion:
         """End it; after some seconds for good."""
         self._stopping = True
         self.renew()
-        process = self._process
-        if process is None:
-            return
-        try:
-            async with asyncio.timeout(_GRACE):
-                await process.wait()
-        except TimeoutError:
-            self._send(signal.SIGKILL)
-            await process.wait()
+        if self._process is not None:
+            await self._process.wait()
 
     async def _run_once(self, command: Sequence[str]) -> str:
         try:
@@ -85,9 +78,22 @@ class Companion:
             if self._changed.is_set():
                 # The signal came while this process was not there yet.
                 self._send(signal.SIGTERM)
-            return f"exit code {await self._process.wait()}"
+            return f"exit code {await self._end_of(self._process)}"
         finally:
             self._process = None
+
+    async def _end_of(self, process: asyncio.subprocess.Process) -> int:
+        """Its exit code. One that is to end and hangs is killed after some seconds, or nothing would follow it."""
+        ended, asked = asyncio.ensure_future(process.wait()), asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait((ended, asked), return_when=asyncio.FIRST_COMPLETED)
+            _, late = await asyncio.wait((ended,), timeout=_GRACE)
+            if late:
+                self._send(signal.SIGKILL)
+            return await ended
+        finally:
+            ended.cancel()
+            asked.cancel()
 
     async def _rest(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -14,10 +14,13 @@ import time
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from router.control import alarms, configuration, mailboxes, members, spools
 from router.control.audit import Act
 from router.control.changes import current_epoch
 from router.control.database import ControlDatabase
+from router.control.directory_alarms import DOWN, FOLLOWER, open_keys
 from router.settings.schema import Settings
 from router.spool.schema import sync_directory
 
@@ -78,9 +81,16 @@ class Site:
         return number
 
     def publish(self, settings: Settings) -> None:
-        """Declare the configuration that members must run."""
+        """Declare the configuration that members must run. Nobody else would end alarms of a directory that is gone."""
         act = Act("daemon", "configuration loaded", time.time())
-        self._database.run_write(partial(configuration.publish, fingerprint=settings.fingerprint, act=act))
+        known = {*settings.ldaps, FOLLOWER} if settings.ldaps else set()
+
+        def work(connection: Connection) -> None:
+            configuration.publish(connection, fingerprint=settings.fingerprint, act=act)
+            for key in open_keys(connection, DOWN, "") - known:
+                alarms.clear_alarm(connection, DOWN, key, act.at)
+
+        self._database.run_write(work)
 
     def homes(self) -> dict[str, int]:
         """Mailboxes by home."""

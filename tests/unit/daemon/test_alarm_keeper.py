@@ -73,8 +73,11 @@ def test_fresh_alarm_is_left_alone_before_its_recipient_is_parked(database: Cont
     assert AlarmKeeper(database, spools, lambda: 1000.0 + PERIOD + 1).look() == 1
 
 
-def test_repeated_kind_closes_after_silence_and_others_never(database: ControlDatabase, spools: Path) -> None:
-    raised(database, AlarmKind.TLS_FALLBACK, "host", 1000.0)
+@pytest.mark.parametrize("kind", [AlarmKind.TLS_FALLBACK, AlarmKind.FORWARD_LOOP, AlarmKind.BAD_ROUTE_DATA])
+def test_repeated_kind_closes_after_silence_and_others_never(
+    database: ControlDatabase, spools: Path, kind: AlarmKind
+) -> None:
+    raised(database, kind, "host", 1000.0)
     raised(database, AlarmKind.HOLD_OVERDUE, ALICE, 1000.0)
     assert AlarmKeeper(database, spools, lambda: 1000.0 + SILENCE - 1).look() == 0
     assert AlarmKeeper(database, spools, lambda: 1000.0 + SILENCE + 1).look() == 1

@@ -1,6 +1,7 @@
 """A process beside the workers: started again when it ends, renewed, stopped, and never waited for in vain."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,24 @@ async def test_one_that_ignores_the_signal_is_killed(tmp_path: Path, monkeypatch
         await one.stop()
         await task
     assert started(path) == 1
+
+
+@pytest.mark.slow
+async def test_one_that_hangs_is_replaced_when_the_configuration_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_GRACE", 0.2)
+    path = tmp_path / "marks"
+    one = Companion(
+        "helper", lambda: marks(path, f"import os, signal; os.kill(os.getpid(), {int(signal.SIGSTOP)})"), Told()
+    )
+    task = asyncio.create_task(one.run())
+    await until(lambda: started(path) == 1)
+    one.renew()
+    await until(lambda: started(path) == 2)
+    async with asyncio.timeout(5):
+        await one.stop()
+        await task
 
 
 async def test_a_program_that_is_not_there_is_told_and_tried_again() -> None:

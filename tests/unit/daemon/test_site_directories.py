@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from router.control.database import ControlDatabase
+from router.control.directory_alarms import DOWN, FOLLOWER, open_keys
 from router.daemon import site as module
 from router.daemon.site import Site
 from router.settings.schema import Settings
@@ -38,3 +40,29 @@ def test_inv_1_directories_of_new_spools_are_synced_after_they_are_made(
     assert "spool" in synced[0][1]
     assert "state" in synced[1][1]
     assert synced[-2:] == [(state / "spool", ["0001"]), (state / "spool", ["0001", "0002"])]
+
+
+def test_alarms_of_directories_that_the_configuration_does_not_name_end(tmp_path: Path) -> None:
+    given = {
+        "hostname": "mx.example.edu",
+        "state_dir": str(tmp_path / "state"),
+        "stores": {},
+        "domains": {},
+        "listen": [],
+        "postmaster": "root@example.edu",
+    }
+    one = {"ldap": {"name": "one", "uri": "ldap://127.0.0.1", "base": "dc=x"}}
+    site = Site.open(Settings.model_validate(given))
+    try:
+        for key in ("one", "former", FOLLOWER):
+            site.alarm(DOWN, key, "no answer")
+        site.publish(Settings.model_validate(given | {"directory": ["database", one]}))
+        database = ControlDatabase.open(f"sqlite:///{tmp_path / 'state' / 'control.db'}")
+        try:
+            assert database.run_read(lambda c: open_keys(c, DOWN, "")) == {"one", FOLLOWER}
+            site.publish(Settings.model_validate(given))
+            assert database.run_read(lambda c: open_keys(c, DOWN, "")) == set()
+        finally:
+            database.close()
+    finally:
+        site.close()
