@@ -201,7 +201,8 @@ class Worker:
             return ()
         mailboxes = await self._spool.queued_mailboxes()
         # A notice of our own, or mail accepted while nobody could say for whom, names no mailbox before it is settled.
-        if await self._spool.desk.find(QueueFilter(mailbox="", state="queued", limit=1)):
+        nameless = "" in mailboxes or await self._spool.desk.find(QueueFilter(mailbox="", state="queued", limit=1))
+        if nameless:
             mailboxes = [*mailboxes, EVERYBODY]
         if not mailboxes:
             return ()

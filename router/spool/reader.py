@@ -51,7 +51,10 @@ _HELD = _loose("recipients_mailbox", "mailbox", "state = 'held'") + _DISTINCT
 _QUEUED_MAILBOXES = _loose("recipients_mailbox", "mailbox", "state = 'queued'") + _DISTINCT
 _FORWARDED_FOR = (
     "SELECT facts FROM expanded CROSS JOIN recipients"
-    " ON recipients.id BETWEEN message << 16 | ? AND (message << 16) + 65535 WHERE state = 'queued'"
+    " ON recipients.id BETWEEN message << 16 | ?1 AND (message << 16) + 65535 WHERE state = 'queued'"
+)
+_FORWARDED_OF_ONE = (
+    "SELECT facts FROM recipients WHERE id BETWEEN ?2 << 16 | ?1 AND (?2 << 16) + 65535 AND state = 'queued'"
 )
 _DRAINING_MAILBOXES = _loose("recipients_draining", "mailbox", "draining = 1") + _DISTINCT
 _DUE = (
@@ -256,10 +259,30 @@ def held_mailboxes(connection: sqlite3.Connection) -> list[str]:
 
 
 def queued_mailboxes(connection: sqlite3.Connection) -> list[str]:
-    """Also those for which something was forwarded: it concerns them as it does the mailbox that it goes to."""
+    """
+    Also those for which something was forwarded: it concerns them as it does the mailbox that it goes to. '' stands
+    for mailboxes that cannot be read.
+    """
     named = [mailbox for (mailbox,) in connection.execute(_QUEUED_MAILBOXES)]
-    forwarded = (one for (facts,) in connection.execute(_FORWARDED_FOR, (MAX_RECIPIENTS,)) for one in decode_via(facts))
-    return list(dict.fromkeys((*named, *forwarded)))
+    return list(dict.fromkeys((*named, *_forwarded_for(connection))))
+
+
+def _forwarded_for(connection: sqlite3.Connection) -> list[str]:
+    try:
+        return _names(connection, _FORWARDED_FOR, MAX_RECIPIENTS)
+    except sqlite3.DatabaseError:
+        found: list[str] = []
+    # Behind a damaged page somewhere: message by message, so that it hides its own recipients only.
+    for (message,) in connection.execute("SELECT message FROM expanded").fetchall():
+        try:
+            found += _names(connection, _FORWARDED_OF_ONE, MAX_RECIPIENTS, message)
+        except sqlite3.DatabaseError:
+            found.append("")
+    return found
+
+
+def _names(connection: sqlite3.Connection, query: str, *values: int) -> list[str]:
+    return list(dict.fromkeys(one for (facts,) in connection.execute(query, values) for one in decode_via(facts)))
 
 
 def draining_mailboxes(connection: sqlite3.Connection) -> list[str]:
