@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.memory import StagedSender, SteppedClock, World
 from support.plane import Plane
 
@@ -19,6 +20,7 @@ from router.model.address import parse_address
 from router.model.change import Change, ChangeKind, ChangeSet
 from router.model.mailbox import LIST, Found, Hold, Mailbox
 from router.settings.schema import Domain
+from router.spool.numbering import MAX_RECIPIENTS
 from router.spool.options import SpoolOptions
 from router.spool.spool import Spool
 
@@ -139,5 +141,30 @@ async def test_hold_on_the_way_outlives_a_restart(tmp_path: Path) -> None:
         whole.hold(AWAY.key, None)
         await whole.empty()
         assert sorted(taken(arrivals).values()) == [1, 1, 1]
+    await whole.classifier.close()
+    await spool.close()
+
+
+async def test_message_that_opens_too_many_opens_what_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for those for whom there is no place in the message, and no transaction grows without bound."""
+    monkeypatch.setattr("router.spool.expanding.LAST_PLACE", MAX_RECIPIENTS + 249)
+    monkeypatch.setattr("router.pipeline.conclude.MOST_OPENED", 150, raising=False)
+    directory, arrivals = Directory(), list[Any]()
+    names = [f"many{at}@example.edu" for at in range(3)]
+    for name in names:
+        targets = tuple(f"{name.partition('@')[0]}-{at}@outside.example" for at in range(100))
+        directory.people[name] = Mailbox(name, "old", forwards=targets, keeps=False)
+    spool = await Spool.open(tmp_path / "0001", 1, create=True, options=OPTIONS)
+    whole = Whole(directory, spool, arrivals)
+    async with whole.plane:
+        assert await whole.plane.send(*names) == []
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if sum(taken(arrivals).values()) == 200 and not len(whole.plane.claims):
+                break
+        counts = (await spool.desk.counts()).mail
+        assert (counts.forwarded, counts.delivered, counts.queued) == (2, 200, 1)
+        assert counts.balanced
+        assert {kind for kind, _, _ in whole.plane.notes.alarms} == {"internal"}
     await whole.classifier.close()
     await spool.close()
