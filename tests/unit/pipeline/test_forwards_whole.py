@@ -16,6 +16,7 @@ from router.classify.domains import DomainTable
 from router.classify.lists import ListTable
 from router.classify.rules import AddressRules
 from router.classify.services import ServiceTable
+from router.errors import BadRouteData
 from router.model.address import parse_address
 from router.model.change import Change, ChangeKind, ChangeSet
 from router.model.mailbox import LIST, Found, Hold, Mailbox
@@ -42,11 +43,13 @@ OPTIONS = SpoolOptions(minimum_free=0, minimum_inodes=0, reserve=0)
 class Directory:
     def __init__(self) -> None:
         self.people = dict(PEOPLE)
+        self.disputed: dict[str, str] = {}
         self.epoch = 1
 
     async def find(self, keys: Sequence[str]) -> Found:
         await asyncio.sleep(0)
-        return Found(self.epoch, {key: self.people[key] for key in keys if key in self.people})
+        known = {key: self.people[key] for key in keys if key in self.people}
+        return Found(self.epoch, known, {key: why for key, why in self.disputed.items() if key in known})
 
     async def populated(self, domain: str) -> bool:
         return True
@@ -141,6 +144,38 @@ async def test_hold_on_the_way_outlives_a_restart(tmp_path: Path) -> None:
         whole.hold(AWAY.key, None)
         await whole.empty()
         assert sorted(taken(arrivals).values()) == [1, 1, 1]
+    await whole.classifier.close()
+    await spool.close()
+
+
+async def test_target_in_dispute_stops_nobody_else(tmp_path: Path) -> None:
+    """Somebody else's entry makes no sense: the copy and the other targets need not wait for it at the senders."""
+    directory, arrivals = Directory(), list[Any]()
+    names = ("bad@example.edu", "copy@example.edu", "both@example.edu", "only@example.edu")
+    bad, copy, both, only = names
+    directory.people[bad] = Mailbox(bad, "new")
+    directory.people[copy] = Mailbox(copy, "old", forwards=(bad,), keeps=True)
+    directory.people[both] = Mailbox(both, "old", forwards=(bad, "x@outside.example"), keeps=False)
+    directory.people[only] = Mailbox(only, "old", forwards=(bad,), keeps=False)
+    directory.disputed[bad] = "two entries have it"
+    spool = await Spool.open(tmp_path / "0001", 1, create=True, options=OPTIONS)
+    whole = Whole(directory, spool, arrivals)
+    async with whole.plane:
+        assert await whole.plane.send(copy, both) == []
+        with pytest.raises(BadRouteData):
+            await whole.plane.send(only)
+        for _ in range(200):
+            await asyncio.sleep(0.005)
+            if len(arrivals) == 2 and not len(whole.plane.claims):
+                break
+        assert taken(arrivals) == {("old", copy): 1, (MX, "x@outside.example"): 1}
+        assert (await spool.desk.counts()).mail.queued == 2
+        assert {key for kind, key, _ in whole.plane.notes.alarms if kind == "bad-route-data"} == {bad}
+        directory.disputed.clear()
+        whole.hold(bad, None)
+        whole.plane.advance(1000.0)
+        await whole.empty()
+        assert taken(arrivals)["new", bad] == 1
     await whole.classifier.close()
     await spool.close()
 
