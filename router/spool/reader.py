@@ -49,6 +49,7 @@ _LANES = _loose("recipients_due", "lane", _QUEUED) + (
 _DISTINCT = " SELECT value FROM each WHERE value IS NOT NULL AND value <> ''"
 _HELD = _loose("recipients_mailbox", "mailbox", "state = 'held'") + _DISTINCT
 _QUEUED_MAILBOXES = _loose("recipients_mailbox", "mailbox", "state = 'queued'") + _DISTINCT
+_NAMELESS = "SELECT 1 FROM recipients INDEXED BY recipients_mailbox WHERE state = 'queued' AND mailbox = '' LIMIT 1"
 _FORWARDED_FOR = (
     "SELECT facts FROM expanded CROSS JOIN recipients"
     " ON recipients.id BETWEEN message << 16 | ?1 AND (message << 16) + 65535 WHERE state = 'queued'"
@@ -261,10 +262,12 @@ def held_mailboxes(connection: sqlite3.Connection) -> list[str]:
 def queued_mailboxes(connection: sqlite3.Connection) -> list[str]:
     """
     Also those for which something was forwarded: it concerns them as it does the mailbox that it goes to. '' stands
-    for mailboxes that cannot be read.
+    for somebody: a notice of our own, or mail accepted while nobody could say for whom, names no mailbox before it is
+    settled, and a damaged row names none at all.
     """
     named = [mailbox for (mailbox,) in connection.execute(_QUEUED_MAILBOXES)]
-    return list(dict.fromkeys((*named, *_forwarded_for(connection))))
+    nameless = ["" for _ in connection.execute(_NAMELESS)]
+    return list(dict.fromkeys((*nameless, *named, *_forwarded_for(connection))))
 
 
 def _forwarded_for(connection: sqlite3.Connection) -> list[str]:

@@ -233,6 +233,14 @@ async def test_damaged_page_does_not_hide_whose_mail_is_queued(kit: Any, open_sp
     assert "" in found, "somebody's mail cannot be read"
 
 
+async def test_mail_for_nobody_known_yet_is_somebodys(kit: Any, spool: Spool) -> None:
+    work = await kit.put(spool, kit.rcpt(ALICE, mailbox=""), kit.rcpt(CAROL, mailbox=CAROL))
+    assert await spool.queued_mailboxes() == ["", CAROL]
+    settled = await spool.settle(work.message, [forward(work.recipients[0].number, child(ALICE, mailbox=ALICE))])
+    assert settled.opened is not None
+    assert sorted(await spool.queued_mailboxes()) == [ALICE, CAROL]
+
+
 async def test_places_of_messages_that_are_gone_are_forgotten_in_time(kit: Any, spool: Spool, directory: Path) -> None:
     """Whoever leaves last: a worker that runs for a year must not keep a row for each message."""
     work = await kit.put(spool, kit.rcpt(ALICE), kit.rcpt(CAROL))
