@@ -96,7 +96,10 @@ class Queue(Protocol):
         """Parked recipients whose `Outcome.due` has come are queued again, routed anew (promise 6); count."""
 
     async def queued_mailboxes(self) -> list[str]:
-        """Mailboxes with queued recipients (after an unclean end: all of them count as in doubt)."""
+        """
+        Mailboxes with queued recipients (after an unclean end: all of them count as in doubt); '' among them stands
+        for somebody, nobody knows whom.
+        """
 
     async def wake(self, lane: str, now: float) -> int:
         """All queued recipients of a lane are due now (flush, a store resumed); count."""

@@ -16,6 +16,7 @@ from router.classify.rules import AddressRules
 from router.classify.subaddress import spelled_local, split, wire_local, with_suffix
 from router.errors import BadRouteData
 from router.model.address import Address
+from router.model.directory import is_catch_all
 from router.model.mailbox import LIST, Mailbox
 from router.model.route import Classification, Kind
 
@@ -131,7 +132,8 @@ def _of_mailbox(plan: Plan, reading: Reading, mailbox: Mailbox, epoch: int) -> C
         mailbox=mailbox,
         extension=cut.extension if cut else "",
         delivery=delivery(plan),
-        canonical=with_suffix(mailbox.key, cut.suffix if cut else ""),
+        # A mailbox that has only a catch-all is named by no address: on the wire nobody would take it.
+        canonical="" if is_catch_all(mailbox.key) else with_suffix(mailbox.key, cut.suffix if cut else ""),
         chain=(mailbox.key,),
         steps=(*_matched(plan, reading), *_mailbox_steps(mailbox), f"source: {mailbox.source}, epoch {epoch}"),
         source=mailbox.source,

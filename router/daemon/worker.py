@@ -47,7 +47,6 @@ from router.report.alarms import AlarmKind
 from router.report.observer import Observer
 from router.settings.published import recall
 from router.settings.schema import Settings
-from router.spool.finding import QueueFilter
 from router.spool.options import SpoolOptions
 from router.spool.spool import Spool
 
@@ -203,8 +202,7 @@ class Worker:
         if not (snapshot.takeover or not self._spool.clean_start):
             return ()
         mailboxes = await self._spool.queued_mailboxes()
-        # A notice of our own, or mail accepted while nobody could say for whom, names no mailbox before it is settled.
-        if await self._spool.desk.find(QueueFilter(mailbox="", state="queued", limit=1)):
+        if "" in mailboxes:
             mailboxes = [*mailboxes, EVERYBODY]
         if not mailboxes:
             return ()

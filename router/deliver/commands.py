@@ -27,7 +27,8 @@ def mail_line(parcel: Parcel, offers: Extensions) -> bytes:
         words.append(b"SIZE=%d" % parcel.size)
     if parcel.body_type and offers.eight_bit:
         words += _given(b"BODY=", parcel.body_type)
-    if parcel.smtputf8 and offers.smtputf8:
+    # RFC 6531 3.4: an address alone asks for it, too, such as one that an ASCII message was forwarded to.
+    if offers.smtputf8 and (parcel.smtputf8 or not all(one.wire.isascii() for one in parcel.recipients)):
         words.append(b"SMTPUTF8")
     if offers.dsn:
         words += _given(b"RET=", parcel.ret) + _given(b"ENVID=", parcel.envid)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 
 from router.classify.subaddress import with_suffix
+from router.errors import BadRouteData
 from router.model.address import Address
 from router.model.envelope import QueuedRecipient
 from router.model.mailbox import Mailbox
@@ -79,7 +80,7 @@ async def follow(present: Present, router: Router, start: Expand, now: float) ->
         if looked > _MOST:
             why = f"its forwards lead to more than {_MOST} addresses"
             return Later(BAD_ROUTE_DATA, start.mailbox, why=why, loop=True)
-        for found in await _all(present, targets):
+        for found in await _all(present, targets, spared=bool(kept)):
             route = router.at_dispatch(found, DispatchFacts(via=via, kept=kept), now)
             if isinstance(route, Later) and route.loop:
                 return route
@@ -90,14 +91,24 @@ async def follow(present: Present, router: Router, start: Expand, now: float) ->
     return None
 
 
-async def _all(present: Present, targets: tuple[Address, ...]) -> list[Classification]:
-    """All at once, so that a directory is asked once. Every lookup ends before the first failure is raised."""
+async def _all(present: Present, targets: tuple[Address, ...], *, spared: bool) -> list[Classification]:
+    """
+    All at once, so that a directory is asked once. Every lookup ends before the first failure is raised.
+
+    A target whose data make no sense waits at dispatch: it is left out where others, or a copy (`spared`), need not.
+    """
     answers = await asyncio.gather(*(present(target) for target in targets), return_exceptions=True)
-    found = []
+    found: list[Classification] = []
+    senseless: list[BadRouteData] = []
     for answer in answers:
-        if isinstance(answer, BaseException):
+        if isinstance(answer, BadRouteData):
+            senseless.append(answer)
+        elif isinstance(answer, BaseException):
             raise answer
-        found.append(answer)
+        else:
+            found.append(answer)
+    if senseless and not found and not spared:
+        raise senseless[0]
     return found
 
 

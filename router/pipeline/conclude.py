@@ -11,7 +11,7 @@ been returned without a word to its sender is parked instead.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from router.deliver.claims import Claims
@@ -35,6 +35,8 @@ from router.route.replies import BAD_ROUTE_DATA, LOOKUP_FAILED
 log = logging.getLogger(__name__)
 
 _COMMIT_RETRY = 1.0
+MOST_OPENED = 1000
+"""Recipients that forwards open in one transaction, as far as it is not one recipient's; others wait for it."""
 POSSIBLE_DUPLICATE = "possible duplicate"
 """Of a delivery whose forerunner ended in doubt (barrier rule 7): in the journal and the log."""
 _DOUBT = (BAD_ROUTE_DATA, LOOKUP_FAILED)
@@ -316,3 +318,17 @@ def merged(concluded: Sequence[Concluded], plan: Plan) -> list[Concluded]:
         else:
             result.append((recipient, outcome, action))
     return result
+
+
+def portions(concluded: Sequence[Concluded]) -> Iterator[list[Concluded]]:
+    """In transactions of bounded size. One that fails, for want of numbers in the message, keeps up its own only."""
+    part: list[Concluded] = []
+    opens = 0
+    for one in concluded:
+        opens += len(one[1].opens)
+        if part and opens > MOST_OPENED:
+            yield part
+            part, opens = [], len(one[1].opens)
+        part.append(one)
+    if part:
+        yield part

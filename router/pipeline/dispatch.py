@@ -26,7 +26,7 @@ from router.model.parcel import Parcel, ParcelRecipient, Verdict
 from router.model.reply import Reply
 from router.model.route import MX_PREFIX, DispatchFacts, Held, Later
 from router.pipeline.chain import addressed, on_behalf, passed
-from router.pipeline.conclude import Concluded, Concluder, merged
+from router.pipeline.conclude import Concluded, Concluder, merged, portions
 from router.pipeline.expansion import original
 from router.pipeline.plan import Here, Plan, Routed, make_plan
 from router.pipeline.ports import Rules, Signer, Trace
@@ -160,6 +160,10 @@ class Dispatcher:
         await self._concluder.commit(message, concluded)
         custody.let_go([recipient for recipient, _, _ in concluded])
 
+    async def _commit_rest(self, message: QueuedMessage, rest: Sequence[Routed], custody: Custody) -> None:
+        for part in portions([self._concluder.without_delivery(message, one) for one in rest]):
+            await self._commit(message, part, custody)
+
     # -- deciding ---------------------------------------------------------------------------------------------
 
     async def _learn(self, recipients: Sequence[QueuedRecipient]) -> dict[str, Reply]:
@@ -232,7 +236,7 @@ class Dispatcher:
             if plan.away:
                 await self._hand_over(message, plan.away, custody)
             if plan.rest:
-                await self._commit(message, [self._concluder.without_delivery(message, o) for o in plan.rest], custody)
+                await self._commit_rest(message, plan.rest, custody)
             if entry is not None:
                 in_doubt = await self._transmit(lane, message, plan, entry, again, custody)
             elif plan.here:

@@ -79,11 +79,17 @@ class Plan(NamedTuple):
 
 
 def make_plan(lane: str, routed: Sequence[Routed], most: int) -> Plan:
-    """Sort routed recipients for a dispatch on `lane`, with at most `most` RCPTs in its transaction."""
+    """
+    Sort routed recipients for a dispatch on `lane`, with at most `most` RCPTs in its transaction.
+
+    What was forwarded travels apart from what was not: its marks (`Plan.forwarded`) are for the whole transaction, and
+    would call it a loop when a list among the others sends a copy to the forwarder.
+    """
     here: dict[str, list[Routed]] = {}
     away: dict[str, list[QueuedRecipient]] = {}
     rest: list[Routed] = []
     over: list[QueuedRecipient] = []
+    sent_on = False
     for one in routed:
         if not isinstance(one.route, Deliver):
             rest.append(one)
@@ -91,7 +97,8 @@ def make_plan(lane: str, routed: Sequence[Routed], most: int) -> Plan:
             away.setdefault(one.route.lane, []).append(_named(one))
         elif one.route.wire in here:
             here[one.route.wire].append(one)
-        elif len(here) < most:
+        elif len(here) < most and (not here or bool(one.recipient.via) is sent_on):
+            sent_on = bool(one.recipient.via)
             here[one.route.wire] = [one]
         else:
             over.append(one.recipient)

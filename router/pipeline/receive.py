@@ -7,6 +7,7 @@ message is durable for every accepted recipient.
 On failure: `SluiceError`, with the reply the client may see; nothing is half-accepted.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from router.errors import LookupFailed, SluiceError
 from router.model.address import Address
 from router.model.envelope import Envelope, HeaderFacts, NewRecipient, RecipientState, Work
 from router.model.reply import Reply
-from router.model.route import Classification, Deliver, Expand, Held, Kind, Later, Park, Refuse
+from router.model.route import Classification, Deliver, DispatchFacts, Expand, Held, Kind, Later, Park, Refuse
 from router.pipeline.chain import follow
 from router.pipeline.ports import Trace
 from router.pipeline.releases import Releases
@@ -25,6 +26,8 @@ from router.route.routing import is_postmaster
 
 _OVERTAKEN = 8
 """How often changes may overtake the lookup for one RCPT before it is answered 4xx."""
+FOLLOWED = 10.0
+"""Seconds for following the forwards of one RCPT; each lookup of a chain has a deadline of its own."""
 RELAY_DENIED = Reply(554, "5.7.1", "Relay access denied")
 
 
@@ -99,16 +102,33 @@ class Receiver:
 
     async def _forwarded(self, address: Address, found: Classification, route: Expand) -> Reply | NewRecipient:
         """
-        Accepted, unless its forwards go round in circles: nobody could ever deliver that. What happens to the mailbox
-        meanwhile is for the dispatch to see.
+        Accepted, unless its forwards go round in circles, or no store takes the copy: nobody could ever deliver that.
+        What happens to the mailbox meanwhile is for the dispatch to see.
         """
         if not is_postmaster(found):
-            refused = await follow(self._present, self._router, route, self._clock.wall())
+            refused = self._copy_refused(found, route) or await self._followed(route)
             if refused is not None:
-                note_trouble(self._trace, refused)
-                return refused.reply
+                return refused
         draining = self._releases.draining(route.mailbox)
         return NewRecipient(address, mailbox=route.mailbox, draining=draining)
+
+    def _copy_refused(self, found: Classification, route: Expand) -> Reply | None:
+        if not route.keeps:
+            return None
+        copy = self._router.at_dispatch(found, DispatchFacts(via=(route.mailbox,)), self._clock.wall())
+        note_route(self._trace, found, copy)
+        return copy.reply if isinstance(copy, Later) else None
+
+    async def _followed(self, route: Expand) -> Reply | None:
+        try:
+            async with asyncio.timeout(FOLLOWED):
+                refused = await follow(self._present, self._router, route, self._clock.wall())
+        except TimeoutError as error:
+            raise LookupFailed(f"the forwards of {route.mailbox} could not be followed in time") from error
+        if refused is None:
+            return None
+        note_trouble(self._trace, refused)
+        return refused.reply
 
     async def _present(self, address: Address) -> Classification:
         """

@@ -132,7 +132,7 @@ class Releases:
                 log.warning("waiting mail must stay where it is for now: %s", error)
                 await asyncio.sleep(self._retry)
             else:
-                await self._reroute(waiting)
+                await self._reroute([mailbox for mailbox in waiting if mailbox])
                 return
 
     async def _route_again(self) -> None:

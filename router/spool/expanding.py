@@ -9,12 +9,15 @@ On failure: `ValueError` when a message has no numbers left; nothing of the sett
 """
 
 import sqlite3
+from dataclasses import dataclass
 
 from router.model.envelope import QueuedMessage, QueuedRecipient
 from router.model.outcome import Outcome
 from router.spool.accepting import RECIPIENT, recipient_row
 from router.spool.batch import OPENED, Batch
 from router.spool.numbering import LAST_PLACE, MAX_RECIPIENTS, place_of, recipient_number, recipient_range
+
+_CHUNK = 1000
 
 
 def expand(
@@ -48,11 +51,26 @@ def expand(
 
 def forget_places(batch: Batch, message: QueuedMessage, closed: list[int]) -> None:
     """
-    The message has no recipients left. What is left behind, where the last one was not opened by a forward, goes when
-    the spool is opened again.
+    The message has no recipients left. What is left behind, where the last one was not opened by a forward, goes from
+    time to time (`ForgetPlaces`).
     """
     if any(place_of(number) >= MAX_RECIPIENTS for number in closed):
         batch.connection.execute("DELETE FROM expanded WHERE message = ?", (message.number,))
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetPlaces:
+    """One chunk of the places of messages that are gone, whoever left them last; how many there were."""
+
+    lazy: bool = True
+    essential: bool = True
+
+    def apply(self, batch: Batch) -> int:
+        return batch.connection.execute(
+            "DELETE FROM expanded WHERE message IN (SELECT message FROM expanded"
+            " WHERE message NOT IN (SELECT id FROM messages) LIMIT ?)",
+            (_CHUNK,),
+        ).rowcount
 
 
 def _take_places(connection: sqlite3.Connection, message: int, outcome: Outcome) -> int:

@@ -49,9 +49,13 @@ _LANES = _loose("recipients_due", "lane", _QUEUED) + (
 _DISTINCT = " SELECT value FROM each WHERE value IS NOT NULL AND value <> ''"
 _HELD = _loose("recipients_mailbox", "mailbox", "state = 'held'") + _DISTINCT
 _QUEUED_MAILBOXES = _loose("recipients_mailbox", "mailbox", "state = 'queued'") + _DISTINCT
+_NAMELESS = "SELECT 1 FROM recipients INDEXED BY recipients_mailbox WHERE state = 'queued' AND mailbox = '' LIMIT 1"
 _FORWARDED_FOR = (
     "SELECT facts FROM expanded CROSS JOIN recipients"
-    " ON recipients.id BETWEEN message << 16 | ? AND (message << 16) + 65535 WHERE state = 'queued'"
+    " ON recipients.id BETWEEN message << 16 | ?1 AND (message << 16) + 65535 WHERE state = 'queued'"
+)
+_FORWARDED_OF_ONE = (
+    "SELECT facts FROM recipients WHERE id BETWEEN ?2 << 16 | ?1 AND (?2 << 16) + 65535 AND state = 'queued'"
 )
 _DRAINING_MAILBOXES = _loose("recipients_draining", "mailbox", "draining = 1") + _DISTINCT
 _DUE = (
@@ -256,10 +260,32 @@ def held_mailboxes(connection: sqlite3.Connection) -> list[str]:
 
 
 def queued_mailboxes(connection: sqlite3.Connection) -> list[str]:
-    """Also those for which something was forwarded: it concerns them as it does the mailbox that it goes to."""
+    """
+    Also those for which something was forwarded: it concerns them as it does the mailbox that it goes to. '' stands
+    for somebody: a notice of our own, or mail accepted while nobody could say for whom, names no mailbox before it is
+    settled, and a damaged row names none at all.
+    """
     named = [mailbox for (mailbox,) in connection.execute(_QUEUED_MAILBOXES)]
-    forwarded = (one for (facts,) in connection.execute(_FORWARDED_FOR, (MAX_RECIPIENTS,)) for one in decode_via(facts))
-    return list(dict.fromkeys((*named, *forwarded)))
+    nameless = ["" for _ in connection.execute(_NAMELESS)]
+    return list(dict.fromkeys((*nameless, *named, *_forwarded_for(connection))))
+
+
+def _forwarded_for(connection: sqlite3.Connection) -> list[str]:
+    try:
+        return _names(connection, _FORWARDED_FOR, MAX_RECIPIENTS)
+    except sqlite3.DatabaseError:
+        found: list[str] = []
+    # Behind a damaged page somewhere: message by message, so that it hides its own recipients only.
+    for (message,) in connection.execute("SELECT message FROM expanded").fetchall():
+        try:
+            found += _names(connection, _FORWARDED_OF_ONE, MAX_RECIPIENTS, message)
+        except sqlite3.DatabaseError:
+            found.append("")
+    return found
+
+
+def _names(connection: sqlite3.Connection, query: str, *values: int) -> list[str]:
+    return list(dict.fromkeys(one for (facts,) in connection.execute(query, values) for one in decode_via(facts)))
 
 
 def draining_mailboxes(connection: sqlite3.Connection) -> list[str]:

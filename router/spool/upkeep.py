@@ -12,6 +12,7 @@ from pathlib import Path
 
 from router.errors import SluiceError
 from router.spool.bodies import Bodies
+from router.spool.expanding import ForgetPlaces
 from router.spool.journal import Row, append_rows, unmoved
 from router.spool.operations import DropJournal, Purge
 from router.spool.reader import Reader, names_file
@@ -74,6 +75,8 @@ class Upkeep:
         removed = 0
         while count := await self._writer.submit(Purge(self._wall())):
             removed += count
+        while await self._writer.submit(ForgetPlaces()):
+            pass
         return removed
 
     async def _unmoved(self) -> list[Row]:

@@ -15,7 +15,8 @@ from router.errors import BadRouteData, EmptyDomain, LookupFailed
 from router.model.address import parse_address
 from router.model.change import Change, ChangeKind, ChangeSet
 from router.model.mailbox import LIST, Found, Mailbox
-from router.model.route import Classification, Kind
+from router.model.route import Classification, Deliver, DispatchFacts, Kind
+from router.route.routing import Routing
 from router.settings.schema import Domain, Settings
 
 DOMAINS = DomainTable(
@@ -208,6 +209,22 @@ async def test_person_who_comes_is_not_caught_any_more(site: Site) -> None:
     assert (await site.classify("new@example.edu")).mailbox != ANY
     site.change("unrelated@example.edu")
     assert site.classifier.known(parse_address("nobody@example.edu")) is None
+
+
+async def test_mailbox_that_has_only_a_catch_all_gets_the_address_as_received_also_at_canonical_stores() -> None:
+    """Its key is no address: on the wire it would be a recipient that every store refuses for good."""
+    alone = Mailbox("@example.edu", "cliff", source="ldap")
+    site = Site()
+    site.directory.people["@example.edu"] = alone
+    found = await site.classifier.classify(parse_address("No.Body@example.edu"))
+    assert found.mailbox == alone
+    routing = Routing(frozenset({"cliff"}), frozenset({"cliff"}), False, 0.0, 0.0)
+    for one in (found, site.classifier.known(parse_address("No.Body@example.edu"))):
+        assert one is not None
+        route = routing.at_dispatch(one, DispatchFacts(), 0.0)
+        assert isinstance(route, Deliver)
+        assert route.wire == "No.Body@example.edu"
+    await site.classifier.close()
 
 
 async def test_mailbox_named_by_its_catch_all_can_be_asked_for_by_its_key(site: Site) -> None:

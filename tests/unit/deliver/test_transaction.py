@@ -304,6 +304,19 @@ async def test_inv_45_smtputf8_needed_and_not_offered(
     assert (whole.reply.code, whole.reply.enhanced) == (553, "5.6.7")
 
 
+async def test_inv_45_ascii_message_to_an_internationalised_address_asks_for_smtputf8(
+    make_hop: Any, make_sender: Any, make_parcel: Any, permit: Any
+) -> None:
+    """A forward may lead there: RFC 6531 3.4 wants the parameter for the address alone, and servers refuse without."""
+    hop = await make_hop()
+    parcel = make_parcel("ü@b.c", "u@b.c")
+    assert [verdict.reply.positive for verdict in await deliver(make_sender, permit, hop, parcel)] == [True, True]
+    assert b" SMTPUTF8" in hop.commands[1]
+    hop = await make_hop()
+    await deliver(make_sender, permit, hop, make_parcel("u@b.c"))
+    assert b" SMTPUTF8" not in hop.commands[1]
+
+
 async def test_inv_45_a_message_larger_than_the_hop_takes(
     make_hop: Any, make_sender: Any, make_parcel: Any, permit: Any
 ) -> None:

@@ -222,6 +222,36 @@ async def test_data_that_make_no_sense_never_end_anything(world: World, more: di
         assert texts == {more.get("problem", "its home 'nowhere' is no store of the configuration")}
 
 
+@pytest.mark.parametrize("home", ["", "nowhere"])
+async def test_copy_that_nobody_could_deliver_is_not_accepted(world: World, home: str) -> None:
+    world.add("alice", home, BOB, keeps=True)
+    world.add("dan", home, BOB, keeps=False)
+    async with plane_of(world) as plane:
+        assert await plane.send(ALICE) == [BAD_ROUTE_DATA]
+        assert alarms(plane) == {("unmapped-home", ALICE)}
+        assert await plane.send("dan@example.edu") == []
+        await plane.settle(lambda: taken(plane) == {("new", BOB): 1})
+
+
+async def test_session_does_not_wait_for_the_lookups_of_a_whole_chain(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add("alice", "old", BOB, keeps=False)
+    async with plane_of(world) as plane:
+        classify = plane.classifier.classify
+
+        async def silent(address: Address) -> Classification:
+            if address.key == BOB:
+                await asyncio.Event().wait()
+            return await classify(address)
+
+        monkeypatch.setattr(plane.classifier, "classify", silent)
+        monkeypatch.setattr("router.pipeline.receive.FOLLOWED", 0.05, raising=False)
+        with pytest.raises(LookupFailed):
+            async with asyncio.timeout(2.0):
+                await plane.send(ALICE)
+
+
 @pytest.mark.parametrize("status", [Status.INACTIVE, Status.DISABLED, Status.DELETED])
 async def test_status_comes_before_the_forward(world: World, status: Status) -> None:
     world.add("alice", "old", BOB, keeps=True, status=status)
@@ -446,6 +476,36 @@ async def test_signer_is_told_by_whose_forwards_a_message_goes_on(world: World) 
         await plane.send(ALICE, CAROL)
         await plane.settle(lambda: not plane.spool.rows)
     assert told == {"old": (ALICE,), MX: (ALICE, "dan@example.edu"), "lists": ()}
+
+
+async def test_mark_of_a_forward_is_not_on_what_others_get(world: World) -> None:
+    """A list that has the forwarder as a member would send it back with the mark, and it would be parked as a loop."""
+    world.add("dan", "lists")
+    world.add("erin", "lists")
+    world.add("alice", "old", "dan@example.edu", keeps=False)
+    told: list[tuple[list[str], tuple[str, ...]]] = []
+
+    class Signer(PlainSigner):
+        def received_field(
+            self,
+            message: QueuedMessage,
+            lane: str,
+            recipients: Sequence[tuple[str, str]],
+            forwarded: Sequence[str] = (),
+        ) -> bytes:
+            told.append((sorted(wire for _, wire in recipients), tuple(forwarded)))
+            return super().received_field(message, lane, recipients, forwarded)
+
+    async with plane_of(world) as plane:
+        plane.dispatcher._signer = Signer()
+        plane.lanes.pause(frozenset({"lists"}))
+        await plane.send(ALICE, CAROL, "erin@example.edu")
+        await plane.settle(lambda: not len(plane.claims) and len(plane.spool.rows) == 3)
+        plane.lanes.pause(frozenset())
+        plane.advance(1000)
+        await plane.settle(lambda: not plane.spool.rows)
+        assert taken(plane) == {("lists", one): 1 for one in (CAROL, "dan@example.edu", "erin@example.edu")}
+    assert sorted(told) == [([CAROL, "erin@example.edu"], ()), (["dan@example.edu"], (ALICE,))]
 
 
 # --- refusals and failures --------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.memory import StagedSender, SteppedClock, World
 from support.plane import Plane
 
@@ -15,10 +16,12 @@ from router.classify.domains import DomainTable
 from router.classify.lists import ListTable
 from router.classify.rules import AddressRules
 from router.classify.services import ServiceTable
+from router.errors import BadRouteData
 from router.model.address import parse_address
 from router.model.change import Change, ChangeKind, ChangeSet
 from router.model.mailbox import LIST, Found, Hold, Mailbox
 from router.settings.schema import Domain
+from router.spool.numbering import MAX_RECIPIENTS
 from router.spool.options import SpoolOptions
 from router.spool.spool import Spool
 
@@ -40,11 +43,13 @@ OPTIONS = SpoolOptions(minimum_free=0, minimum_inodes=0, reserve=0)
 class Directory:
     def __init__(self) -> None:
         self.people = dict(PEOPLE)
+        self.disputed: dict[str, str] = {}
         self.epoch = 1
 
     async def find(self, keys: Sequence[str]) -> Found:
         await asyncio.sleep(0)
-        return Found(self.epoch, {key: self.people[key] for key in keys if key in self.people})
+        known = {key: self.people[key] for key in keys if key in self.people}
+        return Found(self.epoch, known, {key: why for key, why in self.disputed.items() if key in known})
 
     async def populated(self, domain: str) -> bool:
         return True
@@ -139,5 +144,62 @@ async def test_hold_on_the_way_outlives_a_restart(tmp_path: Path) -> None:
         whole.hold(AWAY.key, None)
         await whole.empty()
         assert sorted(taken(arrivals).values()) == [1, 1, 1]
+    await whole.classifier.close()
+    await spool.close()
+
+
+async def test_target_in_dispute_stops_nobody_else(tmp_path: Path) -> None:
+    """Somebody else's entry makes no sense: the copy and the other targets need not wait for it at the senders."""
+    directory, arrivals = Directory(), list[Any]()
+    names = ("bad@example.edu", "copy@example.edu", "both@example.edu", "only@example.edu")
+    bad, copy, both, only = names
+    directory.people[bad] = Mailbox(bad, "new")
+    directory.people[copy] = Mailbox(copy, "old", forwards=(bad,), keeps=True)
+    directory.people[both] = Mailbox(both, "old", forwards=(bad, "x@outside.example"), keeps=False)
+    directory.people[only] = Mailbox(only, "old", forwards=(bad,), keeps=False)
+    directory.disputed[bad] = "two entries have it"
+    spool = await Spool.open(tmp_path / "0001", 1, create=True, options=OPTIONS)
+    whole = Whole(directory, spool, arrivals)
+    async with whole.plane:
+        assert await whole.plane.send(copy, both) == []
+        with pytest.raises(BadRouteData):
+            await whole.plane.send(only)
+        for _ in range(200):
+            await asyncio.sleep(0.005)
+            if len(arrivals) == 2 and not len(whole.plane.claims):
+                break
+        assert taken(arrivals) == {("old", copy): 1, (MX, "x@outside.example"): 1}
+        assert (await spool.desk.counts()).mail.queued == 2
+        assert {key for kind, key, _ in whole.plane.notes.alarms if kind == "bad-route-data"} == {bad}
+        directory.disputed.clear()
+        whole.hold(bad, None)
+        whole.plane.advance(1000.0)
+        await whole.empty()
+        assert taken(arrivals)["new", bad] == 1
+    await whole.classifier.close()
+    await spool.close()
+
+
+async def test_message_that_opens_too_many_opens_what_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for those for whom there is no place in the message, and no transaction grows without bound."""
+    monkeypatch.setattr("router.spool.expanding.LAST_PLACE", MAX_RECIPIENTS + 249)
+    monkeypatch.setattr("router.pipeline.conclude.MOST_OPENED", 150, raising=False)
+    directory, arrivals = Directory(), list[Any]()
+    names = [f"many{at}@example.edu" for at in range(3)]
+    for name in names:
+        targets = tuple(f"{name.partition('@')[0]}-{at}@outside.example" for at in range(100))
+        directory.people[name] = Mailbox(name, "old", forwards=targets, keeps=False)
+    spool = await Spool.open(tmp_path / "0001", 1, create=True, options=OPTIONS)
+    whole = Whole(directory, spool, arrivals)
+    async with whole.plane:
+        assert await whole.plane.send(*names) == []
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if sum(taken(arrivals).values()) == 200 and not len(whole.plane.claims):
+                break
+        counts = (await spool.desk.counts()).mail
+        assert (counts.forwarded, counts.delivered, counts.queued) == (2, 200, 1)
+        assert counts.balanced
+        assert {kind for kind, _, _ in whole.plane.notes.alarms} == {"internal"}
     await whole.classifier.close()
     await spool.close()

@@ -206,6 +206,55 @@ async def test_damaged_row_is_not_called_forwarded(kit: Any, open_spool: Any, di
     assert (await spool.desk.counts()).mail.opened == 0
 
 
+async def test_damaged_page_does_not_hide_whose_mail_is_queued(kit: Any, open_spool: Any, directory: Path) -> None:
+    """A worker asks for them when it takes a spool over: it must start, and take the rest for in doubt."""
+    spool = await open_spool()
+    lost = await kit.put(spool, kit.rcpt(ALICE))
+    way = [f"m{n}-{'x' * 150}@example.edu" for n in range(3)]
+    await spool.settle(
+        lost.message, [forward(lost.recipients[0].number, *(child(f"lost{n}@y.example", *way) for n in range(60)))]
+    )
+    kept = await kit.put(spool, kit.rcpt(CAROL))
+    await spool.settle(kept.message, [forward(kept.recipients[0].number, child(BOB, "on.the.way@example.edu"))])
+    await spool.close()
+    page = next(
+        at
+        for at in range(0, (directory / "queue.db").stat().st_size, 4096)
+        if (directory / "queue.db").read_bytes()[at : at + 4096].count(b'["lost') > 5
+        and (directory / "queue.db").read_bytes()[at] == 13
+        and way[0].encode() in (directory / "queue.db").read_bytes()[at : at + 4096]
+    )
+    data = bytearray((directory / "queue.db").read_bytes())
+    data[page : page + 8] = b"\xff" * 8
+    (directory / "queue.db").write_bytes(data)
+    spool = await open_spool(create=False)
+    found = await spool.queued_mailboxes()
+    assert "on.the.way@example.edu" in found
+    assert "" in found, "somebody's mail cannot be read"
+
+
+async def test_mail_for_nobody_known_yet_is_somebodys(kit: Any, spool: Spool) -> None:
+    work = await kit.put(spool, kit.rcpt(ALICE, mailbox=""), kit.rcpt(CAROL, mailbox=CAROL))
+    assert await spool.queued_mailboxes() == ["", CAROL]
+    settled = await spool.settle(work.message, [forward(work.recipients[0].number, child(ALICE, mailbox=ALICE))])
+    assert settled.opened is not None
+    assert sorted(await spool.queued_mailboxes()) == [ALICE, CAROL]
+
+
+async def test_places_of_messages_that_are_gone_are_forgotten_in_time(kit: Any, spool: Spool, directory: Path) -> None:
+    """Whoever leaves last: a worker that runs for a year must not keep a row for each message."""
+    work = await kit.put(spool, kit.rcpt(ALICE), kit.rcpt(CAROL))
+    alice, carol = (one.number for one in work.recipients)
+    opened = (await spool.settle(work.message, [forward(alice, child(BOB))])).opened
+    assert opened is not None
+    await spool.settle(work.message, [kit.outcome(opened.recipients[0].number, Disposition.DELIVERED)])
+    await spool._upkeep.purge()
+    assert kit.column(directory, "SELECT message FROM expanded") == [work.message.number]
+    await spool.settle(work.message, [kit.outcome(carol, Disposition.DELIVERED)])
+    await spool._upkeep.purge()
+    assert kit.column(directory, "SELECT message FROM expanded") == []
+
+
 NAMES = st.lists(st.text(max_size=9), max_size=3)
 
 
