@@ -44,14 +44,14 @@ def expansion(mailbox: Mailbox, address: Address, keys: tuple[str, ...], facts: 
     targets: dict[str, Address] = {}
     for wire in wires:
         try:
-            target = _aimed(wire, address)
+            target = aimed(wire, address)
         except AddressSyntaxError as error:
             return Later(BAD_ROUTE_DATA, mailbox.key, why=f"it forwards to {wire!r}: {error}")
         targets.setdefault(target.key, target)
     return Expand(mailbox.key, tuple(targets.values()), mailbox.keeps and not routed, keys)
 
 
-def _aimed(wire: str, address: Address) -> Address:
+def aimed(wire: str, address: Address) -> Address:
     """A target; `@domain`, which catch-alls have, is the local part as received at that domain."""
     if wire.startswith("@"):
         wire = f"{address.wire.rpartition('@')[0] or address.wire}{wire}"

@@ -8,10 +8,10 @@ A circle ends well where a mailbox on it keeps a copy; otherwise its mail waits,
 from collections.abc import Awaitable, Callable
 
 from router.admin.cli.route_answer import FORWARD, Explained, Link
-from router.model.address import Address, AddressSyntaxError, parse_address
+from router.model.address import Address, AddressSyntaxError
 from router.model.mailbox import Mailbox
+from router.route.forwards import HOPS, aimed
 
-HOPS = 10
 MOST = 200
 _WORST = ("ok", "unresolved", "refused")
 
@@ -57,7 +57,7 @@ class Chain:
                 self._links.append(Link(len(via), wire, "unresolved", note=f"not followed: over {MOST} addresses"))
                 return
             try:
-                target = _aimed(wire, received)
+                target = aimed(wire, received)
             except AddressSyntaxError as error:
                 self._links.append(Link(len(via), wire, "unresolved", note=f"no address: {error}"))
                 continue
@@ -87,13 +87,3 @@ def _came_back(circle: tuple[str, ...], kept: frozenset[str]) -> tuple[str, str]
     if kept.intersection(circle):
         return "ok", "ends here: it comes back to where a copy is kept already"
     return "unresolved", f"LOOP: {' > '.join((*circle, circle[0]))}; its mail waits"
-
-
-def _aimed(wire: str, received: Address) -> Address:
-    """A target; `@domain`, which catch-alls have, is the local part as received at that domain."""
-    if wire.startswith("@"):
-        wire = f"{received.wire.rpartition('@')[0] or received.wire}{wire}"
-    target = parse_address(wire)
-    if not target.domain:
-        raise AddressSyntaxError("the domain is missing")
-    return target
