@@ -14,6 +14,8 @@ from support.slapd import Slapd
 from router.control import mailboxes
 from router.ledger.stores import RecordingStore
 
+pytestmark = pytest.mark.slow
+
 Until = Callable[..., Awaitable[None]]
 ANN, BOB = "ann@example.edu", "bob@example.edu"
 

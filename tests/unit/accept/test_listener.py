@@ -117,6 +117,7 @@ async def test_inv_51_a_client_that_reads_nothing_is_aborted(start: Start, monke
     wire.reset()
 
 
+@pytest.mark.slow
 async def test_a_client_that_reads_nothing_and_goes_leaves_nothing(start: Start) -> None:
     site = await start(limits=NO_LIMITS)
     wire = await deaf(site)

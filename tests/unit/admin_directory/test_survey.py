@@ -73,6 +73,7 @@ def test_a_domain_with_a_home_has_one_for_its_people() -> None:
     assert survey.homeless.named == []
 
 
+@pytest.mark.slow
 def test_memory_is_bounded() -> None:
     """Twenty thousand people who all are wrong in some way of their own."""
     survey = Survey(["example.edu"])

@@ -555,6 +555,7 @@ def test_two_directories_know_one_mailbox(empty: ControlDatabase, people: People
     assert find(empty, ANN).disputed == {}
 
 
+@pytest.mark.slow
 def test_another_order_of_the_sources_counts_after_the_next_sweep(database: ControlDatabase, people: People) -> None:
     people.add("ann", "zimbra1.example.edu")
     mirror(database).apply(people.items())

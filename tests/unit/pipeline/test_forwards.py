@@ -309,6 +309,7 @@ async def test_hold_after_the_dot_of_what_was_forwarded_waits_for_the_reply(worl
         assert plane.barrier.quiet(ALICE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", [ALICE, BOB])
 async def test_hold_at_any_step_of_a_forward_is_exact(held: str) -> None:
     """Before and after the expansion: once nothing blocks the hold nothing more goes anywhere for the mailbox."""

@@ -113,6 +113,7 @@ async def test_numbers_are_not_given_out_again(kit: Any, open_spool: Any) -> Non
     assert other.opened.recipients[0].number not in seen | {last.number}
 
 
+@pytest.mark.slow
 async def test_message_without_numbers_left_keeps_what_it_has(kit: Any, spool: Spool) -> None:
     work = await kit.put(spool, kit.rcpt(ALICE))
     number = work.recipients[0].number
@@ -322,6 +323,7 @@ def _accept(people: Sequence[str]) -> Accept:
     return Accept(1, Envelope("s@x.org", Client("")), new, body, HeaderFacts(), 100.0)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 3), st.lists(st.lists(STEP, min_size=1, max_size=4), min_size=1, max_size=6), st.booleans())
 def test_careful_and_collected_transactions_end_alike(
