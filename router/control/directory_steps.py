@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from router.control import claims, entries, following, holds, mailboxes, placement, schema, succession, written
 from router.control.audit import Act
-from router.control.entries import Known
+from router.control.entries import Known, folded
 from router.control.holds import Terms as HoldTerms
 from router.control.releasing import Plan, Terms, same
 from router.control.results import ReleaseResult
@@ -77,7 +77,7 @@ def open_hold(
 
     A mailbox that waits for the release of another, because it is that under a new name, is not held for itself.
     """
-    kept = succession.kept_back(connection, keys)
+    kept = succession.kept_back(connection, entries.of_keys(connection, keys))
     found: dict[str, Hold | Conflict | NotFound] = {}
     for key in keys:
         try:
@@ -155,9 +155,9 @@ def intend_hold(connection: Connection, number: int, place: Place, before: Stand
         standing = Standing.HOLD if held else written.own_standing(place.known[0].entry, place.stand)
         told = standing.value if held or standing is not Standing.HOLD else ""
         key, source = place.mailbox.key, place.mailbox.source
-        write = Write(number, key, source, before.dn, Stage.HOLDING, before.status, before.host, told)
+        write = Write(number, key, source, folded(before.dn), Stage.HOLDING, before.status, before.host, told)
     elif not held:  # what is there now is what somebody else wrote since, or what a broken-off release restored
-        write = replace(known, state=Stage.HOLDING, status_before=before.status, dn=before.dn)
+        write = replace(known, state=Stage.HOLDING, status_before=before.status, dn=folded(before.dn))
     elif known.state is Stage.RELEASING:
         write = replace(known, state=Stage.HELD, version=before.version)
     else:
@@ -184,7 +184,7 @@ def intend_release(connection: Connection, hold: Hold, place: Place, before: Sta
         raise Overtaken(f"another command is at work on {place.mailbox.key}")
     if write is None or write.state is Stage.NOTED:
         key, source = place.mailbox.key, place.mailbox.source
-        write = Write(hold.number, key, source, before.dn, Stage.UNHELD, before.status, before.host, "")
+        write = Write(hold.number, key, source, folded(before.dn), Stage.UNHELD, before.status, before.host, "")
     state = Stage.UNHELD if write.state is Stage.UNHELD else Stage.RELEASING
     write = replace(write, state=state)
     if terms.to is not None:

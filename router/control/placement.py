@@ -58,9 +58,10 @@ def place(turn: Turn, keys: Iterable[str], addresses: Iterable[str] = (), never:
     """
     wanted, moving = set(keys), set(addresses)
     wanted |= mailboxes.open_hold_of(turn.connection, moving).keys()  # whose name somebody else may have got
-    wanted |= succession.concerned(turn.connection, wanted)
+    all_entries, kept = succession.together(turn.connection, wanted)
+    wanted = wanted.union(all_entries, *kept.values())
     staging.settle(turn.connection, wanted, moving)
-    facts = _gather(turn.connection, wanted)
+    facts = _gather(turn.connection, wanted, all_entries, kept)
     crew = people.Crew(turn)
     drifting = {}
     for key in sorted(wanted):
@@ -93,14 +94,14 @@ def place_whole(turn: Turn, keys: Collection[str], never: Collection[str] = ()) 
     place(turn, keys, addresses, never)
 
 
-def _gather(connection: Connection, keys: Collection[str]) -> _Facts:
+def _gather(
+    connection: Connection, keys: Collection[str], mine: Mapping[str, list[Known]], kept: Mapping[str, set[str]]
+) -> _Facts:
     known = mailboxes.by_key(connection, keys)
-    mine = entries.of_keys(connection, keys)
     held = [one.hold.number for one in known.values() if one.hold is not None and by_command(one.hold)]
     names = {key.rpartition("@")[2] for key in mine}
     stands = _still_standing(connection, mine)
     writes = written.of_holds(connection, held)
-    kept = succession.kept_back(connection, keys)
     return _Facts(known, mine, domains.named(connection, names), stands, writes, ranks(connection), kept)
 
 

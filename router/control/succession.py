@@ -10,7 +10,7 @@ once it has the mailbox's own name and the mailbox has no entry any more. Doubt 
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
@@ -22,35 +22,25 @@ from router.errors import Conflict
 from router.model.mailbox import Mailbox, Status
 
 _H, _W, _A = schema.holds, schema.directory_writes, schema.addresses
-_HELD = (
-    select(_H.c.mailbox, _W.c.source, _W.c.dn)
-    .select_from(_H.outerjoin(_W, _W.c.hold == _H.c.number))
-    .where(_H.c.closed_at.is_(None), _H.c.origin != schema.DIRECTORY)
+_BY_COMMAND = (_H.c.closed_at.is_(None), _H.c.origin != schema.DIRECTORY)
+_ANY = select(_H.c.number).where(*_BY_COMMAND).limit(1)
+_OF_ENTRIES = (
+    select(_H.c.mailbox, _W.c.source, _W.c.dn).join(_W, _W.c.hold == _H.c.number).where(*_BY_COMMAND, in_run(_W.c.dn))
 )
 _OWNERS = select(_A.c.address, _A.c.mailbox).where(in_run(_A.c.address))
 _ADDRESSES = select(_A.c.address).where(in_run(_A.c.mailbox))
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """What commands hold: all mailboxes, and those of which an entry is known, by its source and folded DN."""
+def kept_back(connection: Connection, mine: Mapping[str, list[Known]]) -> dict[str, set[str]]:
+    """
+    Those mailboxes that wait for a release, each with the held ones that it is or may be.
 
-    mailboxes: frozenset[str]
-    by_entry: Mapping[tuple[str, str], str]
-
-
-def kept_back(connection: Connection, keys: Iterable[str]) -> dict[str, set[str]]:
-    """Those of the mailboxes that wait for a release, each with the held ones that it is or may be."""
-    mine = entries.of_keys(connection, keys)
-    held = _held(connection) if mine else None
-    if held is None or not held.mailboxes:
+    `mine` are all entries of each mailbox that is asked about.
+    """
+    if not mine or connection.execute(_ANY).first() is None:
         return {}
     found: dict[str, set[str]] = {}
-    for key, known in mine.items():
-        holders = {held.by_entry.get((one.source, folded(one.entry.dn)), key) for one in known} - {key}
-        if holders:
-            found[key] = holders
-    for key, holder in _by_address(connection, mine, held.mailboxes):
+    for key, holder in (*_by_entry(connection, mine), *_by_address(connection, mine)):
         found.setdefault(key, set()).add(holder)
     return found
 
@@ -58,17 +48,28 @@ def kept_back(connection: Connection, keys: Iterable[str]) -> dict[str, set[str]
 def successors(connection: Connection, held: Iterable[str]) -> dict[str, set[str]]:
     """The same seen from the mailboxes that commands hold: for each of them those that wait for its release."""
     wanted = set(held)
+    mine = entries.of_keys(connection, _candidates(connection, wanted))
     found: dict[str, set[str]] = {}
-    for key, holders in kept_back(connection, _candidates(connection, wanted)).items():
+    for key, holders in kept_back(connection, mine).items():
         for holder in holders & wanted:
             found.setdefault(holder, set()).add(key)
     return found
 
 
-def concerned(connection: Connection, keys: Collection[str]) -> set[str]:
-    """Mailboxes that must be looked at together with these: held ones and their possible successors."""
-    held = [key for key, hold in mailboxes.open_hold_of(connection, keys).items() if hold.origin != schema.DIRECTORY]
-    return set().union(_candidates(connection, held), *kept_back(connection, keys).values())
+def together(connection: Connection, keys: Collection[str]) -> tuple[dict[str, list[Known]], dict[str, set[str]]]:
+    """
+    All entries of these mailboxes and of those that must be looked at together with them: held ones and whoever may
+    be their successor. And which of them wait, as `kept_back` has it.
+    """
+    mine = entries.of_keys(connection, keys)
+    kept = kept_back(connection, mine)
+    open_holds = mailboxes.open_hold_of(connection, keys)
+    held = [key for key, hold in open_holds.items() if hold.origin != schema.DIRECTORY]
+    more = _candidates(connection, held).union(*kept.values()).difference(keys)
+    if more:
+        mine |= entries.of_keys(connection, more)
+        kept = kept_back(connection, mine)
+    return mine, kept
 
 
 def why(holders: Iterable[str]) -> str:
@@ -89,7 +90,7 @@ def note(connection: Connection, mailbox: Mailbox, number: int) -> None:
         return
     mine = [one for one in entries.of_keys(connection, [mailbox.key]).get(mailbox.key, ()) if _is_of(one, mailbox)]
     if mine:
-        dn = mine[0].entry.dn
+        dn = folded(mine[0].entry.dn)
         written.put(connection, Write(number, mailbox.key, mailbox.source, dn, Stage.NOTED, None, None, ""))
 
 
@@ -99,13 +100,7 @@ def follow(connection: Connection, write: Write, mine: Iterable[Known]) -> None:
     if len(same) != 1 or folded(same[0].entry.dn) == folded(write.dn):
         return
     if not entries.of_dn(connection, write.source, write.dn):
-        written.put(connection, replace(write, dn=same[0].entry.dn))
-
-
-def _held(connection: Connection) -> _Held:
-    rows = connection.execute(_HELD).all()
-    by_entry = {(row.source, folded(row.dn)): row.mailbox for row in rows if row.dn}
-    return _Held(frozenset(row.mailbox for row in rows), by_entry)
+        written.put(connection, replace(write, dn=folded(same[0].entry.dn)))
 
 
 def _candidates(connection: Connection, held: Collection[str]) -> set[str]:
@@ -126,9 +121,17 @@ def _writes(connection: Connection, held: Collection[str]) -> list[Write]:
     return list(written.of_holds(connection, numbers).values())
 
 
-def _by_address(
-    connection: Connection, mine: Mapping[str, list[Known]], held: Collection[str]
-) -> Iterable[tuple[str, str]]:
+def _by_entry(connection: Connection, mine: Mapping[str, list[Known]]) -> Iterable[tuple[str, str]]:
+    """Mailboxes that have the very entry of a held one."""
+    names = {(one.source, folded(one.entry.dn)): key for key, known in mine.items() for one in known}
+    for run in slices(sorted({name for _, name in names})):
+        for row in connection.execute(_OF_ENTRIES, {RUN: run}):
+            key = names.get((row.source, row.dn), row.mailbox)
+            if key != row.mailbox:
+                yield key, row.mailbox
+
+
+def _by_address(connection: Connection, mine: Mapping[str, list[Known]]) -> Iterable[tuple[str, str]]:
     """Mailboxes whose entries have an address of a held one that makes them its successor."""
     claimed: dict[str, set[str]] = {}
     for key, known in mine.items():
@@ -137,7 +140,9 @@ def _by_address(
     shared = []
     for run in slices(sorted(claimed)):
         for address, holder in connection.execute(_OWNERS, {RUN: run}):
-            shared += [(key, holder, address) for key in claimed[address] if holder in held and key != holder]
+            shared += [(key, holder, address) for key in claimed[address] if key != holder]
+    holds = mailboxes.open_hold_of(connection, {holder for _, holder, _ in shared})
+    shared = [one for one in shared if one[1] in holds and holds[one[1]].origin != schema.DIRECTORY]
     if not shared:
         return []
     both = mailboxes.by_key(connection, {name for key, holder, _ in shared for name in (key, holder)})

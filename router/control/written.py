@@ -44,6 +44,7 @@ class Write:
     mailbox: str
     source: str
     dn: str
+    """Folded (`entries.folded`)."""
     state: Stage
     status_before: str | None
     """The raw value that the hold replaced; None: the attribute was absent."""

@@ -28,7 +28,7 @@ from router.ledger.stores import RecordingStore
 
 pytestmark = pytest.mark.slow
 Until = Callable[..., Awaitable[None]]
-ANN, AAA, BOB, BOBBY = "ann@example.edu", "aaa@example.edu", "bob@example.edu", "bobby@example.edu"
+ANN, AAA, BOB, A_BOB = "ann@example.edu", "aaa@example.edu", "bob@example.edu", "a.bob@example.edu"
 ANN_DN, BOB_DN, BOBBY_DN = (f"uid={name},{PEOPLE}" for name in ("ann", "bob", "bobby"))
 WHY = ("--reason", "test")
 
@@ -60,8 +60,7 @@ async def test_an_alias_that_sorts_first_waits_for_the_release(
 ) -> None:
     async with site:
         await until(lambda: followed(site), "the directory is followed")
-        held = await sluice(site, "hold", ANN, *WHY)
-        assert held.code == 0, held
+        assert (await site.hold(ANN)).quiet
         server.modify(replace(ANN_DN, mailLocalAddress=(AAA, ANN)))
         async with Traffic(site, AAA, every=0.05, patient=True) as traffic:
             await until(lambda: alarms(site, "directory-drift") != [], "the new name is known")
@@ -73,7 +72,7 @@ async def test_an_alias_that_sorts_first_waits_for_the_release(
             assert arrived(stores, ANN, AAA) == []
             refused = await sluice(site, "hold", AAA, *WHY)
             assert refused.code == 65, refused
-            assert "release that first" in refused.document["holds"][0]["error"]
+            assert f"its entry belongs to {ANN}, which a command holds" in refused.error
             released = await sluice(site, "release", ANN, "--to", "new", *WHY)
             assert released.code == 0, released
             (told,) = released.document["releases"]
@@ -96,45 +95,27 @@ async def test_an_entry_that_is_deleted_and_added_anew_under_another_name(
         await until(lambda: followed(site), "the directory is followed")
         assert (await site.hold(BOB)).quiet
         server.modify(delete(BOB_DN))
-        server.modify(sendmail_recipient("bobby", mailLocalAddress=(BOBBY, BOB)))
-        async with Traffic(site, BOBBY, every=0.05, patient=True) as traffic:
-            gone = f"{BOB}: it is {BOBBY} in ldap now; its mail stays on hold"
-            await asyncio.sleep(3)
-            import sqlite3, glob
-            from router.control import schema as S
-
-            def dump(c):
-                for tb in (
-                    S.directory_entries,
-                    S.directory_writes,
-                    S.mailboxes,
-                    S.holds,
-                    S.alarms,
-                    S.directories,
-                    S.directory_losses,
-                ):
-                    print(tb.name, *c.execute(tb.select()).all(), sep="\n   ")
-
-            site.office.database.run_read(dump)
-            assert 0
+        server.modify(sendmail_recipient("bobby", mailLocalAddress=(A_BOB, BOB)))
+        async with Traffic(site, A_BOB, every=0.05, patient=True) as traffic:
+            gone = f"{BOB}: it is {A_BOB} in ldap now; its mail stays on hold"
             await until(lambda: gone in alarms(site, "directory-drift"), "a sweep has seen that the first is gone")
             sent = [await send(site, BOB, "m1")]
             await asyncio.sleep(0.5)
             assert traffic.sent == []
-            assert arrived(stores, BOB, BOBBY) == []
+            assert arrived(stores, BOB, A_BOB) == []
             refused = await sluice(site, "release", BOB, "--to", "new", *WHY)
             assert refused.code == 65, refused
-            assert f"{BOB} is {BOBBY} in ldap now" in refused.document["releases"][0]["error"]
+            assert f"{BOB} is {A_BOB} in ldap now" in refused.document["releases"][0]["error"]
             server.modify(replace(BOBBY_DN, mailHost=NEW_HOST))
-            await until(lambda: record(site, BOBBY).mailbox.home == "new", "what the directory says is read")
+            await until(lambda: record(site, A_BOB).mailbox.home == "new", "what the directory says is read")
             assert traffic.sent == []
             released = await sluice(site, "release", BOB, *WHY)
             assert released.code == 0, released
-            assert released.document["releases"][0]["drift"] == f"it is {BOBBY} now"
+            assert released.document["releases"][0]["drift"] == f"it is {A_BOB} now"
             await traffic.some(3)
         assert await site.drained() == 0
         exactly_once(sent, BOB, [stores["new"]])
-        exactly_once(traffic.sent, BOBBY, [stores["new"]])
-        assert hold_of(site, BOBBY) == ""
+        exactly_once(traffic.sent, A_BOB, [stores["new"]])
+        assert hold_of(site, A_BOB) == ""
         assert alarms(site, "directory-drift") == alarms(site, "directory-problem") == []
         nobody_was_told(site, stores.values())
