@@ -129,9 +129,7 @@ class DirectorySide:
         if expected is not None and (hold is None or hold.number != expected):
             raise Conflict(f"hold {expected} of {key} was ended meanwhile by somebody else")
         if hold is not None and place.heir and to is not None:
-            raise Conflict(
-                f"{key} is {place.heir} in {place.mailbox.source} now: release it without --to, and move that"
-            )
+            raise _elsewhere(place)
         if hold is None or not place.elsewhere:
             return self._close(key, act, to, expected)
         writer = self._writer(place)
@@ -178,6 +176,8 @@ class DirectorySide:
         )
 
     def _terms(self, writer: DirectoryWriter, place: Place, to: str | None) -> Terms:
+        if to is not None and place.renamed and not (writer.writes_home or writer.writes_status):
+            raise _elsewhere(place)
         host = None
         if to is not None and writer.writes_home:
             host = writer.host_of(to)
@@ -262,6 +262,11 @@ class DirectorySide:
             raise
         self._failures.pop(writer.source, None)
         return found
+
+
+def _elsewhere(place: Place) -> Conflict:
+    name = place.mailbox.key
+    return Conflict(f"{name} is {place.renamed} in {place.mailbox.source} now: release it without --to, and move that")
 
 
 def _over(before: Standpoint) -> str:

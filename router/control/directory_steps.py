@@ -6,19 +6,20 @@ with what the directories say then and with what stands until they have been rea
 picture than the one it was planned by changes nothing (`Overtaken`).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from router.control import entries, following, holds, mailboxes, placement, schema, written
+from router.control import claims, entries, following, holds, mailboxes, placement, schema, succession, written
 from router.control.audit import Act
-from router.control.entries import Known
+from router.control.entries import Known, folded
+from router.control.holds import Terms as HoldTerms
 from router.control.releasing import Plan, Terms, same
 from router.control.results import ReleaseResult
 from router.control.turn import Turn
 from router.control.written import Stage, Stand, Write
-from router.errors import Conflict
+from router.errors import Conflict, NotFound
 from router.model.directory import Standing, Standpoint
 from router.model.mailbox import Hold, Mailbox
 
@@ -34,32 +35,63 @@ class Place:
     mailbox: Mailbox
     known: tuple[Known, ...]
     """
-    The entries of its source that name it; nearly always one. Where there is none any more, the one that our hold was
-    written into: it goes by another name now.
+    The entries of its source that name it; nearly always one. Where the one that was there when the hold began goes by
+    another name now, that one, whoever has the former name.
     """
     write: Write | None
     stand: Stand | None
     heir: str = ""
-    """Where nothing is known of its entry: the mailbox that has its name in that directory now."""
+    """Where nothing is known of its entry: what it seems to be in that directory now."""
 
     @property
     def elsewhere(self) -> bool:
         """Whether any directory has a say in it now."""
         return self.mailbox.source != schema.DATABASE and bool(self.known)
 
+    @property
+    def renamed(self) -> str:
+        """What its entry goes by now, '' while that is its own name."""
+        name = self.known[0].entry.key if self.known else self.heir
+        return "" if name == self.mailbox.key else name
+
 
 def find_place(connection: Connection, key: str) -> Place:
     """Read it all in one transaction. Raises `NotFound`."""
     mailbox = holds.require(connection, key)
-    mine = entries.of_keys(connection, [key]).get(key, [])
     write = written.of_hold(connection, mailbox.hold.number) if mailbox.hold is not None else None
     stand = written.stands(connection, [key]).get(key)
-    known = [one for one in mine if one.source == mailbox.source]
-    if not known and write is not None:
-        known = entries.of_dn(connection, write.source, write.dn)
+    known = [one for one in entries.of_keys(connection, [key]).get(key, []) if one.source == mailbox.source]
+    noted = entries.of_dn(connection, write.source, write.dn) if write is not None else []
+    if noted and noted[0].entry.key != key:
+        known = noted
     gone = mailbox.source != schema.DATABASE and not known
-    heir = placement.heir_of(connection, mailbox) if gone else ""
-    return Place(mailbox, tuple(known), write, stand, heir)
+    heirs = succession.successors(connection, [key]).get(key, set()) if gone else set()
+    return Place(mailbox, tuple(known), write, stand, " and ".join(sorted(heirs)))
+
+
+def open_hold(
+    connection: Connection, keys: Sequence[str], act: Act, terms: HoldTerms | None, never: Collection[str]
+) -> dict[str, Hold | Conflict | NotFound]:
+    """
+    Open or join the holds of these mailboxes here, and remember which entries they are of.
+
+    A mailbox that waits for the release of another, because it is that under a new name, is not held for itself.
+    """
+    kept = succession.kept_back(connection, entries.of_keys(connection, keys))
+    found: dict[str, Hold | Conflict | NotFound] = {}
+    for key in keys:
+        try:
+            mailbox = holds.require(connection, key)
+            if not claims.by_command(mailbox.hold):
+                succession.refuse(key, kept.get(key, ()))
+            hold = holds.open_hold(connection, key, act, terms, never=never)
+        except (Conflict, NotFound) as error:
+            found[key] = error
+            continue
+        found[key] = hold
+        if claims.by_command(hold):
+            succession.note(connection, mailbox, hold.number)
+    return found
 
 
 def close(
@@ -80,26 +112,35 @@ def close(
     """
     if write is not None and written.of_hold(connection, write.hold) != write:
         raise Overtaken(f"another command is at work on {key}")
+    directories = following.any_directory(connection)
+    heirs = succession.successors(connection, [key]).get(key, set()) if directories else set()
     done = holds.release(connection, key, act, to, expected=expected)
     if not done.number:
         return ReleaseResult(key, done.home_before, done.home), done.epoch
-    if not following.any_directory(connection):
+    if not directories:
         result = ReleaseResult(key, done.home_before, done.home, released=True, in_doubt=done.in_doubt)
         return result, done.epoch
     written.forget(connection, done.number)
-    names = [key]
+    name = key
     if stand is not None:
         written.stand(connection, stand)
-        names = list(dict.fromkeys([key, stand.mailbox]))
+        name = stand.mailbox
+    elif len(heirs) == 1 and _is_gone(connection, key):
+        (name,) = heirs
     turn = Turn(connection, act.at)
-    placement.place_whole(turn, names, never)
+    placement.place_whole(turn, {key, name, *heirs}, never)
     epoch = max(done.epoch, turn.finish())
-    now = mailboxes.by_key(connection, names).get(names[-1])
-    said = [f"it is {names[-1]} now"] if len(names) > 1 else []
+    now = mailboxes.by_key(connection, [name]).get(name)
+    said = [f"it is {name} now"] if name != key else []
     said += ["the directory keeps it on hold"] if now is not None and now.hold is not None else []
     home = now.home if now is not None else ""
     result = ReleaseResult(key, done.home_before, home, released=True, in_doubt=done.in_doubt, drift="; ".join(said))
     return result, epoch
+
+
+def _is_gone(connection: Connection, key: str) -> bool:
+    """Whether a directory's mailbox has no entry any more."""
+    return holds.require(connection, key).source != schema.DATABASE and not entries.of_keys(connection, [key])
 
 
 def intend_hold(connection: Connection, number: int, place: Place, before: Standpoint, value: str) -> Write | None:
@@ -110,13 +151,13 @@ def intend_hold(connection: Connection, number: int, place: Place, before: Stand
     held = same(before.status, value)
     if known is not None and known.state is Stage.HELD:
         return known
-    if known is None or known.state is Stage.UNHELD:
+    if known is None or known.state in {Stage.NOTED, Stage.UNHELD}:
         standing = Standing.HOLD if held else written.own_standing(place.known[0].entry, place.stand)
         told = standing.value if held or standing is not Standing.HOLD else ""
         key, source = place.mailbox.key, place.mailbox.source
-        write = Write(number, key, source, before.dn, Stage.HOLDING, before.status, before.host, told)
+        write = Write(number, key, source, folded(before.dn), Stage.HOLDING, before.status, before.host, told)
     elif not held:  # what is there now is what somebody else wrote since, or what a broken-off release restored
-        write = replace(known, state=Stage.HOLDING, status_before=before.status, dn=before.dn)
+        write = replace(known, state=Stage.HOLDING, status_before=before.status, dn=folded(before.dn))
     elif known.state is Stage.RELEASING:
         write = replace(known, state=Stage.HELD, version=before.version)
     else:
@@ -141,9 +182,9 @@ def intend_release(connection: Connection, hold: Hold, place: Place, before: Sta
     write = written.of_hold(connection, hold.number)
     if write != place.write:
         raise Overtaken(f"another command is at work on {place.mailbox.key}")
-    if write is None:
+    if write is None or write.state is Stage.NOTED:
         key, source = place.mailbox.key, place.mailbox.source
-        write = Write(hold.number, key, source, before.dn, Stage.UNHELD, before.status, before.host, "")
+        write = Write(hold.number, key, source, folded(before.dn), Stage.UNHELD, before.status, before.host, "")
     state = Stage.UNHELD if write.state is Stage.UNHELD else Stage.RELEASING
     write = replace(write, state=state)
     if terms.to is not None:

@@ -23,12 +23,13 @@ from router.control.awaiting import POLL, Awaiting, Clocks, Dead, LockProbe, Sus
 from router.control.barrier import Waiting
 from router.control.database import ControlDatabase
 from router.control.directory_side import DirectorySide, Fetch
-from router.control.directory_steps import close
+from router.control.directory_steps import close, open_hold
 from router.control.holds import HoldRecord, Terms
 from router.control.members import Member
 from router.control.results import HoldResult, MoveResult, Preview, ReleaseResult
 from router.control.rows import slices
 from router.errors import Conflict, LookupFailed, NotFound
+from router.model.mailbox import Hold
 from router.ports import DirectoryWriter
 
 __all__ = ["POLL", "HoldResult", "MoveResult", "Operations", "Preview", "ReleaseResult"]
@@ -179,13 +180,11 @@ class Operations:
         self, connection: Connection, keys: Sequence[str], act: Act, terms: Terms | None
     ) -> dict[str, HoldResult]:
         found = {}
-        for key in keys:
-            try:
-                hold = holds.open_hold(connection, key, act, terms, never=self._never_held)
-            except (Conflict, NotFound) as error:
-                found[key] = HoldResult(key, 0, quiet=False, error=error.private)
-            else:
+        for key, hold in open_hold(connection, keys, act, terms, self._never_held).items():
+            if isinstance(hold, Hold):
                 found[key] = HoldResult(key, hold.number, quiet=hold.quiet_at is not None)
+            else:
+                found[key] = HoldResult(key, 0, quiet=False, error=hold.private)
         barrier.evaluate(connection, self._wall())
         return found
 

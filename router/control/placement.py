@@ -4,15 +4,16 @@ From what the directories say to mailboxes: rows, holds and addresses are made t
 Guarantees: placing a mailbox again changes nothing unless something is new. A hold stated by a directory is opened
 and ended here, with origin 'directory'; nobody else ends it. It goes over to the mailbox that its own has become when
 an entry gets another canonical address and keeps the former one. Nothing of a mailbox that a command holds is changed:
-what the directory says meanwhile is drift, an alarm. All of it happens in the caller's one transaction.
+what the directory says meanwhile is drift, an alarm; what its own becomes under another name waits for the release
+(`succession`). All of it happens in the caller's one transaction.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, select
 
-from router.control import claims, domains, entries, holds, mailboxes, people, schema, staging, written
+from router.control import claims, domains, entries, holds, mailboxes, people, schema, staging, succession, written
 from router.control.claims import by_command
 from router.control.desired import Desired, believed, desire, drift
 from router.control.directory_alarms import DOUBT, DRIFT, PROBLEM, Alarms
@@ -35,6 +36,12 @@ class _Facts:
     stands: Mapping[str, Stand]
     writes: Mapping[int, Write]
     ranks: Mapping[str, int]
+    kept: Mapping[str, set[str]]
+    """Mailboxes that wait for a release, with the held ones that they are or may be."""
+
+    def heirs(self, key: str) -> list[str]:
+        """Those that wait for the release of this mailbox."""
+        return sorted(one for one, holders in self.kept.items() if key in holders)
 
 
 def ranks(connection: Connection) -> dict[str, int]:
@@ -51,16 +58,18 @@ def place(turn: Turn, keys: Iterable[str], addresses: Iterable[str] = (), never:
     directory are: duplicates, or one that was renamed.
     """
     wanted, moving = set(keys), set(addresses)
-    staging.settle(turn.connection, wanted, moving)
     wanted |= mailboxes.open_hold_of(turn.connection, moving).keys()  # whose name somebody else may have got
-    facts = _gather(turn.connection, wanted)
+    all_entries, kept = succession.together(turn.connection, wanted)
+    wanted = wanted.union(all_entries, *kept.values())
+    staging.settle(turn.connection, wanted, moving)
+    facts = _gather(turn.connection, wanted, all_entries, kept)
     crew = people.Crew(turn)
     drifting = {}
     for key in sorted(wanted):
         mailbox = facts.mailboxes.get(key)
         mine = facts.entries.get(key)
         if mine is None:
-            drifting[key] = _without_entry(turn, crew, mailbox)
+            drifting[key] = _without_entry(turn, crew, mailbox, facts.heirs(key))
         elif _is_less_believed(mailbox, mine, facts.ranks):
             continue
         elif mailbox is not None and by_command(mailbox.hold):
@@ -86,15 +95,15 @@ def place_whole(turn: Turn, keys: Collection[str], never: Collection[str] = ()) 
     place(turn, keys, addresses, never)
 
 
-def _gather(connection: Connection, keys: Collection[str]) -> _Facts:
+def _gather(
+    connection: Connection, keys: Collection[str], mine: Mapping[str, list[Known]], kept: Mapping[str, set[str]]
+) -> _Facts:
     known = mailboxes.by_key(connection, keys)
-    mine = entries.of_keys(connection, keys)
     held = [one.hold.number for one in known.values() if one.hold is not None and by_command(one.hold)]
     names = {key.rpartition("@")[2] for key in mine}
     stands = _still_standing(connection, mine)
-    return _Facts(
-        known, mine, domains.named(connection, names), stands, written.of_holds(connection, held), ranks(connection)
-    )
+    writes = written.of_holds(connection, held)
+    return _Facts(known, mine, domains.named(connection, names), stands, writes, ranks(connection), kept)
 
 
 def _still_standing(connection: Connection, mine: Mapping[str, list[Known]]) -> dict[str, Stand]:
@@ -127,6 +136,8 @@ def _place_one(
     named = {key, *(address for one in mine for address in one.entry.addresses)}  # the postmaster's may be an alias
     holdable = named.isdisjoint(never)
     wanted = desire(believed(mine, facts.ranks), facts.domains, facts.stands.get(key), holdable=holdable)
+    if key in facts.kept:
+        wanted = replace(wanted, problem=succession.why(facts.kept[key]))
     if mailbox is not None and mailbox.source != wanted.source:
         if mailbox.source == schema.DATABASE:
             crew.displace(mailbox)
@@ -135,22 +146,23 @@ def _place_one(
     crew.make(key, mailbox, wanted)
 
 
-def _without_entry(turn: Turn, crew: "people.Crew", mailbox: Mailbox | None) -> str:
+def _without_entry(turn: Turn, crew: "people.Crew", mailbox: Mailbox | None, heirs: Sequence[str]) -> str:
     """No directory knows it: the database's own stays, and so does one on hold; the others are gone."""
     if mailbox is None or mailbox.source == schema.DATABASE:
         return ""
     if mailbox.hold is not None:
-        heir = heir_of(turn.connection, mailbox)
+        ours = by_command(mailbox.hold)
+        heir = " and ".join(heirs) if ours else _heir_of(turn.connection, mailbox)
         if not heir:
             return f"its entry is not in {mailbox.source} any more; its mail stays on hold"
-        if by_command(mailbox.hold):
+        if ours:
             return f"it is {heir} in {mailbox.source} now; its mail stays on hold"
         crew.hand_over(mailbox, heir)
     crew.gone.append(mailbox.key)
     return ""
 
 
-def heir_of(connection: Connection, mailbox: Mailbox) -> str:
+def _heir_of(connection: Connection, mailbox: Mailbox) -> str:
     """The one mailbox of the same directory that has its name among its addresses now, or ''."""
     found = entries.claimants(connection, [mailbox.key]).get(mailbox.key, set()) - {mailbox.key}
     known = entries.of_keys(connection, found)
@@ -164,6 +176,8 @@ def _frozen(turn: Turn, facts: _Facts, mailbox: Mailbox, mine: list[Known]) -> s
     wanted = desire(first, facts.domains, facts.stands.get(mailbox.key))
     write = facts.writes.get(mailbox.hold.number) if mailbox.hold is not None else None
     ours, away = _how_far(turn, write, first[0], wanted)
+    if write is not None:
+        succession.follow(turn.connection, write, mine)
     found = drift(wanted, mailbox, ours=ours, away=away)
     if write is not None and write.state is Stage.RELEASING and wanted.home == write.home:
         found = [text for text in found if not text.startswith("home ")]
@@ -171,12 +185,14 @@ def _frozen(turn: Turn, facts: _Facts, mailbox: Mailbox, mine: list[Known]) -> s
     present = claims.of_mailboxes(turn, [mailbox.key]).get(mailbox.key, set())
     found += [f"address {address} added" for address in sorted(claimed - present)]
     found += [f"address {address} taken away" for address in sorted(_from_directories(turn, present - claimed))]
-    return f"{wanted.dn} says: {'; '.join(found)}" if found else ""
+    said = [f"{wanted.dn} says: {'; '.join(found)}"] if found else []
+    said += [f"{heir} seems to be the same, and its mail waits" for heir in facts.heirs(mailbox.key)]
+    return "; ".join(said)
 
 
 def _how_far(turn: Turn, write: Write | None, first: Known, wanted: Desired) -> tuple[bool, bool]:
     """Whether the hold that we wrote has been read, and whether it may have been written and was not read yet."""
-    if write is None:
+    if write is None or write.state is Stage.NOTED:
         return False, False
     if write.state is not Stage.HELD:
         return False, True

@@ -30,7 +30,7 @@ def of(side: DirectorySide, key: str, *, hold: bool, release: bool, to: str | No
     if hold and writer.writes_status and not (write is not None and write.state is Stage.HELD):
         texts.append(_hold(writer, before))
         if release:
-            write = write or _as_if(place, before)
+            write = _as_if(place, before) if write is None or write.state is Stage.NOTED else write
             before = replace(before, status=writer.hold_value)
     if release:
         plan = releasing.plan(before, write, side.terms(writer, place, to))

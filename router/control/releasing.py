@@ -54,7 +54,7 @@ def plan(before: Standpoint, write: Write | None, terms: Terms) -> Plan:
 
 def _status(before: Standpoint, write: Write | None, terms: Terms) -> tuple[str | Keep | None, str, str]:
     held = terms.writes_status and same(before.status, terms.hold_value)
-    if write is None or write.state is Stage.UNHELD or not terms.writes_status:
+    if write is None or write.state in {Stage.NOTED, Stage.UNHELD} or not terms.writes_status:
         return KEEP, Standing.HOLD.value if held else "", ""
     if held:
         # Where that is a hold, too, it is somebody else's from before ours, and stays.

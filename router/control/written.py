@@ -1,10 +1,10 @@
 """
 What we wrote into directories: the record of a hold's writes, and what stands until it has been read back.
 
-Guarantees: a row of `writes` is durable before the directory is modified, and keeps the raw status found before, its
-absence included; it lives as long as its hold. A row of `stands` is made in the transaction that ends a hold, and
-goes once the mirror has read that version of the entry or a newer one; where versions prove nothing, once the
-directory shows the value that was written (barrier.md 12).
+Guarantees: a row of `writes` names the entry that is on hold, also where nothing is written. It is durable before the
+directory is modified, and keeps the raw status found before, its absence included; it lives as long as its hold. A row
+of `stands` is made in the transaction that ends a hold, and goes once the mirror has read that version of the entry or
+a newer one; where versions prove nothing, once the directory shows the value that was written (barrier.md 12).
 """
 
 from collections.abc import Iterable
@@ -25,6 +25,8 @@ _W, _S = schema.directory_writes, schema.directory_stands
 class Stage(StrEnum):
     """How far a hold has come in the directory."""
 
+    NOTED = "noted"
+    """Nothing was written, nor is about to be: it is only known which entry is on hold."""
     HOLDING = "holding"
     """The hold is about to be written; whether it was is not known."""
     HELD = "held"
@@ -42,6 +44,7 @@ class Write:
     mailbox: str
     source: str
     dn: str
+    """Folded (`entries.folded`)."""
     state: Stage
     status_before: str | None
     """The raw value that the hold replaced; None: the attribute was absent."""

@@ -176,20 +176,6 @@ def test_a_command_ends_the_hold_of_somebody_who_got_another_name(site: Site) ->
     assert site.nothing_left()
 
 
-def test_a_home_is_not_written_for_a_name_that_may_be_somebody_elses(empty: ControlDatabase) -> None:
-    """Without a status there is no telling whether it is the same person; then it is said, and nothing is moved."""
-    site = Site(empty, writes_status=False)
-    site.hold()
-    other = renamed(site)
-    refused = site.release("zimbra")
-    assert other in refused.error
-    assert site.mailbox.hold is not None
-    assert site.raw == (None, "cliff.example.edu")
-    released = site.release()
-    assert (released.released, released.error) == (True, "")
-    assert site.database.run_read(partial(mailboxes.owners, addresses=[ANN])) == {ANN: other}
-
-
 def test_what_a_directory_holds_is_not_copied(site: Site) -> None:
     site.people.modify(site.ann, status="hold")
     site.poll()
