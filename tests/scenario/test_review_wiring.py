@@ -83,4 +83,4 @@ async def test_a_silent_directory_does_not_delay_the_end(site: Site, server: Sla
         server.wake()
         said = await asyncio.gather(*asked, return_exceptions=True)
         assert not [one for one in said if str(one).startswith("5")]
-        assert took < 4, f"it took {took:.1f} s"
+        assert took < 7, f"it took {took:.1f} s, and a lookup may take longer than that"

@@ -23,7 +23,7 @@ from typing import Any, Self
 from router.control import mailboxes
 from router.control.mailboxes import Record
 from router.ledger.stores import RecordingStore
-from support.directory_site import SENDER
+from support.directory_site import SENDER, applied
 from support.site import Site
 
 
@@ -140,14 +140,24 @@ def nobody_was_told(site: Site, stores: Iterable[RecordingStore]) -> None:
 # --- the relay
 
 
+def in_force(site: Site) -> None:
+    """Wait, for two seconds at most, until every worker has applied what the control database says now."""
+    end = time.monotonic() + 2
+    while not applied(site) and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 def record(site: Site, key: str) -> Record:
-    """The mailbox as it is now."""
-    return site.office.records([key])[key]
+    """The mailbox as it is now, and for every worker, too."""
+    found = site.office.records([key])[key]
+    in_force(site)
+    return found
 
 
 def hold_of(site: Site, key: str) -> str:
-    """'' without a hold, 'open ORIGIN', or 'quiet ORIGIN'."""
+    """'' without a hold, 'open ORIGIN', or 'quiet ORIGIN'; for every worker, too."""
     found = site.office.database.run_read(lambda c: mailboxes.find(c, [key])).mailboxes
+    in_force(site)
     hold = found[key].hold if key in found else None
     return "" if hold is None else f"{'open' if hold.quiet_at is None else 'quiet'} {hold.origin}"
 
@@ -161,8 +171,9 @@ def quiet_at(site: Site, key: str) -> float:
 
 
 def alarms(site: Site, kind: str) -> list[str]:
-    """Key and text of the open alarms of a kind."""
-    found = (one.partition(" ") for one in site.office.alarms())
+    """Key and text of the open alarms of a kind; what they tell of is in force for every worker."""
+    found = [one.partition(" ") for one in site.office.alarms()]
+    in_force(site)
     return [text for name, _, text in found if name == kind]
 
 
