@@ -13,10 +13,8 @@ On failure: a missing strace, or one that may not attach, fails the test.
 
 import os
 import shutil
-import signal
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,6 +22,7 @@ from typing import Self
 import pytest
 
 _PATIENCE = 10.0
+_LEAVE = 0.2
 
 
 class Strace:
@@ -60,15 +59,27 @@ class Strace:
         process, self._process = self._process, None
         if process is None:
             return
-        with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
-        process.wait(_PATIENCE)
+        if _runs(self._pid):
+            process.terminate()
+        try:
+            process.wait(_LEAVE)
+        except subprocess.TimeoutExpired:
+            # Told to end at the moment when its process dies, it waits for ever for a thread that is gone.
+            process.kill()
+            process.wait()
         if process.stderr is not None:
             process.stderr.close()
 
     def calls(self) -> list[str]:
         """What was called."""
         return self._log.read_text(errors="replace").splitlines() if self._log is not None else []
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 def _traced(pid: int) -> bool:
