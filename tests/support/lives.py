@@ -100,6 +100,12 @@ class Lives:
         if self._worker is not None:
             await self.kill(self._worker)
 
+    @property
+    def worker(self) -> Born:
+        """The one that is alive."""
+        assert self._worker is not None
+        return self._worker
+
     def alive(self, worker: Born) -> bool:
         """Whether it still runs."""
         return "\nState:\tZ" not in Path(f"/proc/{worker.pid}/status").read_text()

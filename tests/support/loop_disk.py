@@ -69,13 +69,9 @@ class LoopDisk:
         self._mounted = False
         self._mount()
 
-    def read_only(self, yes: bool) -> None:
-        """
-        As the kernel does after an error of the disk: read-only though files are open for writing, and back again.
-
-        An ordinary remount is refused while somebody writes; the emergency one is the way of `errors=remount-ro`.
-        """
-        _run("mount", "-o", f"remount,{'ro,abort' if yes else 'rw'}", str(self.path))
+    def break_down(self) -> None:
+        """Read-only from now on though files are open for writing, as after an error; `remount` mends it."""
+        _run("mount", "-o", "remount,abort", str(self.path))
 
     def _mount(self) -> None:
         _run("mount", "-o", "loop", str(self._image), str(self.path))

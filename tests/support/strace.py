@@ -21,6 +21,7 @@ from typing import Self
 
 import pytest
 
+_ATTEMPTS = 3
 _PATIENCE = 10.0
 _LEAVE = 0.2
 
@@ -40,14 +41,22 @@ class Strace:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        # A thread that ends at the moment of the attachment makes strace give up.
+        if not any(self._attach() for _ in range(_ATTEMPTS)):
+            pytest.fail("strace could not attach")
+        return self
+
+    def _attach(self) -> bool:
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         end = time.monotonic() + _PATIENCE
         while not _traced(self._pid):
             if self._process.poll() is not None or time.monotonic() > end:
                 self.detach()
-                pytest.fail("strace could not attach")
+                return False
             time.sleep(0.005)
-        return self
+        return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -67,8 +76,6 @@ class Strace:
             # Told to end at the moment when its process dies, it waits for ever for a thread that is gone.
             process.kill()
             process.wait()
-        if process.stderr is not None:
-            process.stderr.close()
 
     def calls(self) -> list[str]:
         """What was called."""
