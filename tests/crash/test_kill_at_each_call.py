@@ -30,7 +30,8 @@ LIMIT = 120
 """More calls than any operation makes."""
 MOMENT = 20
 """Looks at a worker whose operation is over, before it counts as alive."""
-HUNG = Behaviour(hang=frozenset({Stage.CONNECT}))
+HUNG = Behaviour(hang=frozenset({Stage.CONNECT, Stage.MAIL}))
+"""MAIL as well: a worker keeps the connection of its last delivery for the next."""
 
 Case = Callable[[str, int], Awaitable[bool]]
 
@@ -92,8 +93,8 @@ async def test_inv_2_kill_at_each_call_of_an_accept(lives: Lives, size: int) -> 
             died = await dead(lives, worker, sent)
         said = await sent
         fates.extend(said.fates if said is not None else ())
-        lives.old.behaviour = Behaviour()
         worker = await reborn(lives, worker, began, died=died)
+        lives.old.behaviour = Behaviour()
         verdict = await lives.judge()
         assert verdict.balance.extra == 0, "no delivery was under way"
         return died
