@@ -26,7 +26,7 @@ async def test_inv_3_kills_at_random_moments_under_load(tmp_path: Path) -> None:
     seed = random.randrange(1 << 30)
     print(f"seed {seed}")  # noqa: T201 - shown when it fails
     draw = random.Random(seed)
-    end, kills = time.monotonic() + 60 * minutes() / 3, 0
+    end, kills = time.monotonic() + 60 * minutes() / 2, 0
     async with Lives(tmp_path, PEOPLE) as lives:
         bursts = Bursts(lives.site, [lives.old, lives.new], PEOPLE, seed)
         while kills < SHORT or time.monotonic() < end:
