@@ -70,8 +70,10 @@ class WriterHooks:
         self._sequence.reserve(numbers.message)
 
     def committed(self, numbers: Numbers, unlink: Many[str]) -> None:
+        # Numbers begin above a gap after an unclean end: only a message that was inserted moves the database's own.
+        if numbers.message > self.numbers.message:
+            self._sequence.commit(numbers.message)
         self.numbers = numbers
-        self._sequence.commit(numbers.message)
         self._bodies.unlink_later(unlink)
 
     def damaged(self, rows: Mapping[int, str]) -> None:

@@ -3,8 +3,9 @@ The highest message number ever handed out, kept outside the database.
 
 SQLite ends its log silently at a damaged frame (PRC9): rows that were acknowledged are gone and their numbers would
 be handed out again, so that two messages shared a queue-id. This file has two numbers: up to where numbers are
-reserved (written and synced before they are used, once in `STEP`), and the last one committed (written, not synced).
-A database that is behind the second has lost its tail; numbering goes on above the first in any case.
+reserved (written and synced before they are used, once in `STEP`), and the last one that a committed message got
+(written after the commit, not synced). A database that is behind the second has lost its tail; numbering goes on above
+the first in any case.
 
 On failure: `OSError`; what could not be synced is not reserved, and is tried again on a new descriptor (PRC18). An
 unreadable file counts as empty.
@@ -53,7 +54,6 @@ class Sequence:
             return
         if number is not None:
             self._write(0, number)
-            self._write(1, number)
             os.fsync(self._descriptor)
         self._close()
 

@@ -132,10 +132,14 @@ class Site:
         try:
             self.relay.stop()
         finally:
-            if self._office is not None:
-                self._office.close()
-                self._office = None
+            self.leave_disk()
             self._reserved.release()
+
+    def leave_disk(self) -> None:
+        """Close what the test itself has open below the state directory; it is opened again when it is needed."""
+        if self._office is not None:
+            self._office.close()
+            self._office = None
 
     def __enter__(self) -> Self:
         try:

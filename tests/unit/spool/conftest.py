@@ -91,8 +91,8 @@ def directory(tmp_path: Path) -> Path:
 async def open_spool(directory: Path) -> AsyncIterator[OpenSpool]:
     async with AsyncExitStack() as stack:
 
-        async def opened(*, create: bool = True, options: SpoolOptions = QUIET) -> Spool:
-            spool = await Spool.open(directory, 1, create=create, options=options)
+        async def opened(*, create: bool = True, options: SpoolOptions = QUIET, at: Path = directory) -> Spool:
+            spool = await Spool.open(at, 1, create=create, options=options)
             stack.push_async_callback(spool.close)
             return spool
 
