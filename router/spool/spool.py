@@ -11,13 +11,14 @@ idempotent); damaged mail is quarantined and the rest goes on.
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
-from router.errors import SluiceError, SpoolFull, SpoolUnavailable
+from router.errors import BodyDamaged, SluiceError, SpoolDamaged, SpoolFull, SpoolUnavailable
 from router.model.envelope import Envelope, HeaderFacts, NewRecipient, QueuedMessage, Work
 from router.model.outcome import Disposition, Outcome
 from router.model.parcel import Report, Settled
@@ -285,6 +286,11 @@ class Spool:
         return (*self._hooks.findings, *rows)
 
     @property
+    def ruin(self) -> str:
+        """Why the database as a whole is taken to be damaged, '' while it is not: its owner should let go of it."""
+        return self._hooks.ruin
+
+    @property
     def free_octets(self) -> int:
         """Free space at the last look."""
         return self._health.free.octets
@@ -301,11 +307,22 @@ class Spool:
     async def _inline(self, message: QueuedMessage) -> bytes:
         if message.inline is not None:
             return message.inline
-        return verify_inline(message, await self._read(queries.inline_body, message.number))
+        try:
+            return verify_inline(message, await self._call(queries.inline_body, message.number))
+        except SpoolDamaged as error:
+            raise BodyDamaged(f"{message.queue_id}: {error.private}") from error
 
-    async def _read(self, query: Callable[..., T], *args: object) -> T:
+    async def _call(self, query: Callable[..., T], *args: object) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._reader.pool, partial(self._reader.call, query, *args))
+
+    async def _read(self, query: Callable[..., T], *args: object) -> T:
+        """For what is no single message's affair: damage is that of the whole database."""
+        try:
+            return await self._call(query, *args)
+        except SpoolDamaged as error:
+            self._hooks.ruined(error.private)
+            raise
 
     async def _works(self, query: Callable[..., Found], *args: object) -> list[Work]:
         """Read works; what is damaged is quarantined on the way."""
@@ -318,13 +335,15 @@ class Spool:
     async def _quarantine(self, damaged: Sequence[Damage]) -> None:
         for damage in damaged:
             log.error("spool %04d: recipient %d is set aside: %s", self.number, damage.recipient, damage.why)
+            if damage.structural:
+                self._hooks.ruined(damage.why)
             if damage.readable:
                 note = f"damaged: {damage.why}"
                 operation = SetAside(self.number, (damage.recipient,), Disposition.QUARANTINED, self._wall(), note)
                 try:
                     await self._writer.submit(operation)
-                except SluiceError:
-                    # An index that contradicts its row breaks the writer's connection each time it is touched.
+                except (SluiceError, sqlite3.Error):
+                    # An index or a type that contradicts its row fails whatever touches it.
                     log.warning("spool %04d: the row cannot be changed either", self.number, exc_info=True)
                     self._reader.pass_over(damage.recipient, damage.why)
 
