@@ -43,9 +43,7 @@ def is_data_fault(error: sqlite3.Error) -> bool:
 
 
 def is_damage(error: BaseException) -> bool:
-    """
-    Whether a page or row was found to contradict another, or its table: the fault of what was touched, not of the disk.
-    """
+    """Whether a page, row or type was found to contradict another: the fault of what was touched, not of the disk."""
     if isinstance(error, CommitError):
         return False
     # A column whose type changed on disk fails every statement that writes its row.

@@ -72,7 +72,7 @@ def map_place(number: int) -> tuple[int, int]:
 
 
 def is_free(number: int, fetch: Fetch) -> bool:
-    """Whether a page is marked as not in use (`auto_vacuum` keeps a map). What it holds was deleted, or is elsewhere."""
+    """Whether a page is marked as not in use (`auto_vacuum` keeps a map): what it holds is deleted, or elsewhere."""
     if number < 3:
         return False
     where, place = map_place(number)

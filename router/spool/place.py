@@ -13,8 +13,8 @@ import stat
 import time
 from pathlib import Path
 
-from router.errors import SpoolUnavailable
-from router.spool import schema
+from router.errors import SpoolDamaged, SpoolUnavailable
+from router.spool import schema, wal
 from router.spool.bodies import BODIES
 from router.spool.schema import sync_directory
 from router.spool.sequence import SEQUENCE
@@ -47,9 +47,16 @@ def prepare(directory: Path, *, create: bool) -> list[str]:
 
 
 def ensure_database(directory: Path, number: int, *, create: bool) -> None:
-    """Make the database if there never was one; a spool that lost its database is not given an empty one."""
+    """
+    Make the database if there never was one; a spool that lost its database is not given an empty one.
+
+    Raises `SpoolDamaged` for a log that is damaged, or what is no database; `OSError`.
+    """
     path = directory / schema.DATABASE
     if path.exists():
+        # Before SQLite looks: it would end a damaged log there, and write over what is behind.
+        if damaged := wal.damage(path) or wal.cut_off(path):
+            raise SpoolDamaged(damaged)
         schema.require_version(path)
         return
     if not create:

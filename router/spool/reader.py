@@ -5,7 +5,8 @@ Guarantees: a query touches only rows it returns (partial indices, loose index s
 cost nothing; no transaction outlives one call. A damaged row never blocks the rest: it is left out of the answer and
 reported beside it, and a row whose page cannot be read at all is passed over from then on.
 
-On failure: `SpoolUnavailable` when the database cannot be read, `SpoolDamaged` when it contradicts itself; the connection is opened anew at the next call.
+On failure: `SpoolUnavailable` when the database cannot be read, `SpoolDamaged` when it contradicts itself; the
+connection is opened anew at the next call.
 """
 
 # ruff: noqa: S608 - queries are put together from names and conditions of ours; values are always bound
@@ -20,7 +21,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from router.errors import BodyDamaged, SpoolDamaged, SpoolUnavailable
 from router.model.envelope import QueuedMessage, QueuedRecipient, Work
-from router.spool.failures import is_ruin
+from router.spool.failures import is_damage, is_ruin
 from router.spool.numbering import MAX_RECIPIENTS, message_of
 from router.spool.records import MESSAGE_COLUMNS, RECIPIENT_COLUMNS, decode_message, decode_recipient, decode_via
 from router.spool.schema import open_reader
@@ -95,6 +96,8 @@ class Reader:
         self._guard = threading.Lock()
         self.unreadable: dict[int, str] = {}
         """Recipient numbers whose rows cannot be read, with the reason; bounded."""
+        self.ruined: Callable[[str], None] = lambda _why: None
+        """Told, in any thread, of damage that is no single row's."""
 
     def call(self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a query in one read transaction; blocks. sqlite3 errors become `SpoolUnavailable`, `SpoolDamaged`."""
@@ -108,6 +111,7 @@ class Reader:
         except sqlite3.Error as error:
             self._drop(connection)
             if is_ruin(error):
+                self.ruined(str(error))
                 raise SpoolDamaged(f"reading the spool: {error}") from error
             raise SpoolUnavailable(f"reading the spool: {error}") from error
 
@@ -284,8 +288,13 @@ def draining_mailboxes(connection: sqlite3.Connection) -> list[str]:
 
 
 def inline_body(connection: sqlite3.Connection, number: int) -> bytes | None:
-    """The body kept in a message's row."""
-    row = connection.execute("SELECT body FROM messages WHERE id = ?", (number,)).fetchone()
+    """The body kept in a message's row. Raises `BodyDamaged` when its pages cannot be read."""
+    try:
+        row = connection.execute("SELECT body FROM messages WHERE id = ?", (number,)).fetchone()
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        raise BodyDamaged(f"the body of message {number}: {error}") from error
     return None if row is None else row[0]
 
 

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
-from router.errors import BodyDamaged, SluiceError, SpoolDamaged, SpoolFull, SpoolUnavailable
+from router.errors import SluiceError, SpoolFull, SpoolUnavailable
 from router.model.envelope import Envelope, HeaderFacts, NewRecipient, QueuedMessage, Work
 from router.model.outcome import Disposition, Outcome
 from router.model.parcel import Report, Settled
@@ -78,6 +78,7 @@ class Spool:
         self._writer = Writer(self._hooks, asyncio.get_running_loop(), self._releases, f"{number:04d}")
         self._reader = Reader(directory / schema.DATABASE, number)
         self._hooks.pass_over = self._reader.pass_over
+        self._reader.ruined = self._hooks.ruined
         self._upkeep = Upkeep(directory / JOURNAL, self._reader, self._writer, self._bodies, options.pace, wall)
         self._closed = False
         self.journal = SpoolJournal(directory / JOURNAL, self._reader)
@@ -307,22 +308,11 @@ class Spool:
     async def _inline(self, message: QueuedMessage) -> bytes:
         if message.inline is not None:
             return message.inline
-        try:
-            return verify_inline(message, await self._call(queries.inline_body, message.number))
-        except SpoolDamaged as error:
-            raise BodyDamaged(f"{message.queue_id}: {error.private}") from error
-
-    async def _call(self, query: Callable[..., T], *args: object) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reader.pool, partial(self._reader.call, query, *args))
+        return verify_inline(message, await self._read(queries.inline_body, message.number))
 
     async def _read(self, query: Callable[..., T], *args: object) -> T:
-        """For what is no single message's affair: damage is that of the whole database."""
-        try:
-            return await self._call(query, *args)
-        except SpoolDamaged as error:
-            self._hooks.ruined(error.private)
-            raise
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reader.pool, partial(self._reader.call, query, *args))
 
     async def _works(self, query: Callable[..., Found], *args: object) -> list[Work]:
         """Read works; what is damaged is quarantined on the way."""
