@@ -1,0 +1,112 @@
+"""A spool whose database is destroyed is set aside with its mail, a new one takes mail, and no hold is quiet too soon."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.site import Site
+
+from router.ledger.stores import RecordingStore
+from router.spool.numbering import parse_queue_id
+from router.spool.schema import PAGE_SIZE
+from router.spool.setting_aside import Aside, aside
+
+pytestmark = pytest.mark.slow
+
+SETTLE = 1.0
+
+
+def destroy(database: Path, pages: int = 400) -> None:
+    """Overwrite the file from its first page on, as a broken disk or a careless `dd` does."""
+    with database.open("r+b") as file:
+        file.write(b"\xa5" * PAGE_SIZE * min(pages, max(1, database.stat().st_size // PAGE_SIZE)))
+
+
+def set_aside(site: Site) -> list[Aside]:
+    return list(aside(site.state_dir / "spool"))
+
+
+async def accepted(site: Site, send: Callable[..., Any], *, patience: float = 40.0) -> None:
+    """Mail for carol is taken in, at the latest after so long."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            if not await send(site, "carol@example.edu", tag="afterwards"):
+                return
+        except OSError:  # smtplib's own errors are such, too
+            if time.monotonic() > end:
+                raise
+        await asyncio.sleep(0.2)
+
+
+async def test_inv_58_damaged_at_the_start_is_set_aside_and_mail_is_accepted(
+    stores: dict[str, RecordingStore], make_site: Callable[..., Site], send: Callable[..., Any], until: Any
+) -> None:
+    async with make_site() as site:
+        await site.hold("alice@example.edu")
+        await send(site, "alice@example.edu", tag="kept")
+        site.kill()
+        destroy(site.state_dir / "spool" / "0001" / "queue.db")
+        for suffix in ("-wal", "-shm"):
+            (site.state_dir / "spool" / "0001" / f"queue.db{suffix}").unlink(missing_ok=True)
+        before = (site.state_dir / "spool" / "0001" / "queue.db").read_bytes()
+        began = time.monotonic()
+        await asyncio.to_thread(site.start)
+        assert not await send(site, "carol@example.edu", tag="afterwards")
+        assert time.monotonic() - began < 20
+        (found,) = set_aside(site)
+        assert (found.number, found.recovered) == (1, False)
+        assert (found.directory / "queue.db").read_bytes() == before
+        assert not (site.state_dir / "spool" / "0001").exists()
+        await stores["new"].arrived(1, timeout=30)
+        await until(lambda: site.journal(), "the outcome's commit")
+        assert [parse_queue_id(row.queue_id)[0] for row in site.journal() if row.disposition == "delivered"] == [2]
+        assert any(alarm.startswith(f"spool-damaged {found.directory.name}") for alarm in site.office.alarms())
+        # Restarted once more, number 1 does not come back.
+        site.stop()
+        await asyncio.to_thread(site.start)
+        assert not (site.state_dir / "spool" / "0001").exists()
+
+
+async def test_inv_58_damaged_while_running_is_set_aside_and_others_go_on(
+    stores: dict[str, RecordingStore], make_site: Callable[..., Site], send: Callable[..., Any], until: Any
+) -> None:
+    async with make_site() as site:
+        await site.hold("alice@example.edu")
+        for number in range(3):
+            await send(site, "alice@example.edu", tag=f"kept{number}")
+        site.stop()
+        await asyncio.to_thread(site.start)
+        destroy(site.state_dir / "spool" / "0001" / "queue.db")
+        await accepted(site, send)
+        await until(lambda: len(set_aside(site)) == 1, "a spool set aside")
+        await accepted(site, send)
+        await stores["new"].arrived(1, timeout=30)
+        assert set_aside(site)[0].number == 1
+
+
+async def test_a_hold_waits_for_what_the_dead_owner_of_a_damaged_spool_may_have_sent(
+    stores: dict[str, RecordingStore], make_site: Callable[..., Site], send: Callable[..., Any], until: Any
+) -> None:
+    settle = 8.0
+    site = make_site()
+    for store in site._layout["stores"]:
+        store.keys["settle"] = f"{settle:.0f}s"
+    site._write()
+    async with site:
+        site.kill()
+        destroy(site.state_dir / "spool" / "0001" / "queue.db")
+        for suffix in ("-wal", "-shm"):
+            (site.state_dir / "spool" / "0001" / f"queue.db{suffix}").unlink(missing_ok=True)
+        await asyncio.to_thread(site.start)
+        began = set_aside(site)[0].at
+        early = await site.hold("bob@example.edu", timeout=1.0)
+        assert not early.quiet
+        assert time.time() < began + settle, "the machine was too slow to see it"
+        held = await site.hold("bob@example.edu", timeout=30.0)
+        assert held.quiet
+        assert time.time() >= began + settle - 1.0
+        assert held.in_doubt
