@@ -32,8 +32,7 @@ def prepare(directory: Path, *, create: bool) -> list[str]:
     """Make (with `create`) and check the directory and its folders; warnings. Raises `SpoolUnavailable`."""
     try:
         if create and not directory.exists():
-            directory.mkdir(mode=0o700, parents=True)
-            sync_directory(directory.parent)
+            make_directory(directory)
         _check_owner(directory)
         warnings = _check_filesystem(directory)
         for name in (BODIES, JOURNAL, REMOVED):
@@ -44,6 +43,12 @@ def prepare(directory: Path, *, create: bool) -> list[str]:
         return warnings + _check_clock(directory)
     except OSError as error:
         raise SpoolUnavailable(f"{directory}: {error.strerror or error}") from error
+
+
+def make_directory(directory: Path) -> None:
+    """A directory for a spool, with a durable name. Raises `OSError`."""
+    directory.mkdir(mode=0o700, parents=True)
+    sync_directory(directory.parent)
 
 
 def ensure_database(directory: Path, number: int, *, create: bool) -> None:

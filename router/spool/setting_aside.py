@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from router.errors import SpoolDamaged, SpoolUnavailable
 from router.spool import wal
@@ -89,7 +90,7 @@ def parse(directory: Path) -> Aside | None:
     return Aside(int(match[1]), directory, at, brought_back(directory) is not None)
 
 
-def brought_back(directory: Path) -> dict[str, object] | None:
+def brought_back(directory: Path) -> dict[str, Any] | None:
     """What the note in a directory says of its recovery; None before it was ended."""
     try:
         found = json.loads((directory / RECOVERED).read_text(encoding="utf-8"))

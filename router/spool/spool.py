@@ -40,6 +40,7 @@ from router.spool.options import SpoolOptions
 from router.spool.owner import SetAside
 from router.spool.place import JOURNAL, REMOVED, ensure_database, prepare
 from router.spool.reader import Damage, Found, Reader
+from router.spool.restoring import Restore
 from router.spool.sequence import Sequence as NumberSequence
 from router.spool.settling import Settle
 from router.spool.upkeep import Upkeep
@@ -178,6 +179,10 @@ class Spool:
 
     def _forget(self, stored: StoredBody) -> None:
         self._bodies.unlink_later([stored.file] if stored.file else [])
+
+    async def restore(self, restore: Restore) -> str:
+        """Take a message of a damaged spool in, with a body of this one; its new queue-id."""
+        return await self._writer.submit(restore)
 
     def unhealthy(self) -> Reply | None:
         """See `Intake.unhealthy`."""

@@ -1,4 +1,4 @@
-"""A spool whose database is destroyed is set aside with its mail, a new one takes mail, and no hold is quiet too soon."""
+"""A spool whose database is destroyed is set aside with its mail, a new one takes mail, no hold is quiet too soon."""
 
 import asyncio
 import time
@@ -62,7 +62,7 @@ async def test_inv_58_damaged_at_the_start_is_set_aside_and_mail_is_accepted(
         assert (found.directory / "queue.db").read_bytes() == before
         assert not (site.state_dir / "spool" / "0001").exists()
         await stores["new"].arrived(1, timeout=30)
-        await until(lambda: site.journal(), "the outcome's commit")
+        await until(site.journal, "the outcome's commit")
         assert [parse_queue_id(row.queue_id)[0] for row in site.journal() if row.disposition == "delivered"] == [2]
         assert any(alarm.startswith(f"spool-damaged {found.directory.name}") for alarm in site.office.alarms())
         # Restarted once more, number 1 does not come back.

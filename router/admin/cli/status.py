@@ -2,8 +2,8 @@
 `sluice status`: the state of the relay in one screen.
 
 Exit status 1 while an alarm is open, no worker runs, a directory is not followed, the accounts do not balance, a
-spool cannot be read or one is set aside because it is damaged, so that a monitor can run it; 0 otherwise. 69 without a control database (what the spools say is
-shown).
+spool cannot be read or one is set aside because it is damaged, so that a monitor can run it; 0 otherwise. 69 without a
+control database (what the spools say is shown).
 """
 
 import typer
