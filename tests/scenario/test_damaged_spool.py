@@ -1,6 +1,9 @@
 """A spool whose database is destroyed is set aside with its mail, a new one takes mail, no hold is quiet too soon."""
 
 import asyncio
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -110,3 +113,46 @@ async def test_a_hold_waits_for_what_the_dead_owner_of_a_damaged_spool_may_have_
         assert held.quiet
         assert time.time() >= began + settle - 1.0
         assert held.in_doubt
+
+
+def sluice(site: Site, *words: str) -> tuple[int, Any]:
+    """The real command in a process of its own: its exit status, and its document."""
+    command = [sys.executable, "-m", "router", "--config", str(site.config), "--json", *words]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    return ended.returncode, json.loads(ended.stdout) if ended.stdout else ended.stderr
+
+
+async def test_mail_of_a_damaged_spool_is_brought_back_once_and_follows_the_state_of_now(
+    stores: dict[str, RecordingStore], make_site: Callable[..., Site], send: Callable[..., Any], until: Any
+) -> None:
+    """Alice is on hold and stays so; bob is moved while his mail lies in the damaged spool; carol has hers already."""
+    async with make_site() as site:
+        await site.hold("alice@example.edu")
+        await site.hold("bob@example.edu")
+        await send(site, "alice@example.edu", "bob@example.edu", "carol@example.edu", tag="kept")
+        await stores["new"].arrived(1, timeout=30)
+        await until(lambda: [row for row in site.journal() if row.disposition == "delivered"], "the outcome's commit")
+        site.kill()
+        destroy(site.state_dir / "spool" / "0001" / "queue.db", pages=1)
+        await asyncio.to_thread(site.start)
+        (found,) = set_aside(site)
+        code, document = await asyncio.to_thread(sluice, site, "status")
+        assert (code, document["sound"]) == (1, False)
+        assert [(one["number"], one["recovered"]) for one in document["set_aside"]] == [(1, False)]
+        await site.release("bob@example.edu", to="new")
+        code, document = await asyncio.to_thread(sluice, site, "queue", "recover", str(found.directory))
+        assert (code, document["recipients"], document["closed"], document["spool"]) == (0, 2, 1, 3), document
+        await stores["new"].arrived(2, timeout=30)
+        code, document = await asyncio.to_thread(sluice, site, "queue", "recover", str(found.directory))
+        assert (code, document["before"], document["spool"]) == (0, True, 3)
+        await asyncio.sleep(3)
+        assert [len(stores[name].arrivals) for name in ("old", "new")] == [0, 2]
+        with site.books() as books:
+            assert [(one.recipient, one.state) for one in books.queue()] == [("alice@example.edu", "held")]
+        assert not [alarm for alarm in site.office.alarms() if alarm.startswith("spool-damaged")]
+        await site.release("alice@example.edu", to="new")
+        await stores["new"].arrived(3, timeout=30)
+        assert await site.drained() == 0
+        site.balance()
+        code, document = await asyncio.to_thread(sluice, site, "status")
+        assert [one["recovered"] for one in document["set_aside"]] == [True]

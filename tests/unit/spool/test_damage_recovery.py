@@ -6,7 +6,7 @@ The oracle is what was accepted and what was closed: a recipient is undelivered,
 
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,7 @@ async def fill(kit: Any, spool: Spool, *, count: int = 60) -> Mail:
 
 
 async def close(kit: Any, spool: Spool, mail: Mail, work: Work, names: list[str]) -> None:
-    outcomes = [
-        kit.outcome(one.number, Disposition.DELIVERED) for one in work.recipients if one.address.wire in names
-    ]
+    outcomes = [kit.outcome(one.number, Disposition.DELIVERED) for one in work.recipients if one.address.wire in names]
     await spool.settle(work.message, outcomes)
     mail.closed.update(names)
     mail.undelivered.difference_update(names)
@@ -275,7 +273,7 @@ async def test_a_damaged_log_gives_back_what_is_behind_the_bad_frame(kit: Any, d
     stash = directory.parent.with_name("stash")
     directory.rename(stash)
     frames = ((stash / f"{DATABASE}-wal").stat().st_size - HEADER) // FRAME
-    for bad in range(0, frames, 7):
+    for bad in range(0, frames, max(1, frames // 7)):
         shutil.rmtree(directory.parent)
         directory.parent.mkdir(mode=0o700)
         shutil.copytree(stash, directory)
@@ -287,13 +285,9 @@ async def test_a_damaged_log_gives_back_what_is_behind_the_bad_frame(kit: Any, d
         assert len(mail.undelivered - found) <= 4 + 2 * len(told), (bad, mail.undelivered - found)
 
 
-def spoilt(path: Path) -> Iterator[Path]:
-    yield from (path / "bodies").iterdir()
-
-
 async def test_a_damaged_body_is_left_to_people_with_its_envelope(kit: Any, damaged: tuple[Path, Mail]) -> None:
     directory, mail = damaged
-    (first, *_) = spoilt(directory)
+    (first, *_) = (directory / "bodies").iterdir()
     overwrite(first, 1000, b"\xff")
     aside = set_aside(directory, AT)
     result = await recover(aside)
@@ -313,7 +307,7 @@ async def test_two_at_once_a_copy_and_an_unreadable_note_are_refused(damaged: tu
     with pytest.raises(SpoolLocked):
         await recover(aside)
     other.release()
-    copy = aside.with_name(aside.name.replace("T", "T", 1).replace("Z", "Z")).with_name("0001.damaged-20200101T000000Z")
+    copy = aside.with_name("0001.damaged-20200101T000000Z")
     shutil.copytree(aside, copy)
     with pytest.raises(Conflict, match="one of them is a copy"):
         await recover(aside)
