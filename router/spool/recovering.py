@@ -13,6 +13,7 @@ On failure: `SpoolLocked` while another run is at it, `Conflict` when the note c
 `SpoolUnavailable`. It may be run again.
 """
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable
@@ -33,6 +34,8 @@ from router.spool.spool import Spool
 from router.spool.whole_file import write_durably
 
 UNTOLD = "untold"
+_TOGETHER = 200
+_OCTETS = 8 * 1024 * 1024
 _NO_LIMITS = SpoolOptions(minimum_free=0, minimum_inodes=0, reserve=0)
 
 
@@ -99,21 +102,29 @@ class Recovery:
         try:
             if salvage.memory.get("uuid") and salvage.memory.get("epoch", "").isdigit():
                 await spool.remember(salvage.memory["uuid"], int(salvage.memory["epoch"]))
-            for one in salvage.messages():
-                _count(result, one)
-                await self._one(spool, one, result)
+            await self._fill(spool, salvage, result)
         finally:
             await spool.close()
         self._publish(unfinished, number, result)
         return self._ended(result)
 
-    async def _one(self, spool: Spool, one: Salvaged, result: Recovered) -> None:
-        if one.undelivered:
-            body = await stored(spool, one.content)
-            restore = Restore(spool.number, one.message, one.own, one.undelivered, body, self._wall())
-            result.brought[one.message.queue_id] = await spool.restore(restore)
-        if _is_untold(one):
-            self._write_untold(one)
+    async def _fill(self, spool: Spool, salvage: Salvage, result: Recovered) -> None:
+        """Some messages at a time, so that they share a commit."""
+        waiting: dict[str, asyncio.Task[str]] = {}
+        octets = 0
+        for one in salvage.messages():
+            _count(result, one)
+            if _is_untold(one):
+                self._write_untold(one)
+            if one.undelivered:
+                body = await stored(spool, one.content)
+                restore = Restore(spool.number, one.message, one.own, one.undelivered, body, self._wall())
+                waiting[one.message.queue_id] = asyncio.ensure_future(spool.restore(restore))
+                octets += len(one.content)
+            if len(waiting) >= _TOGETHER or octets >= _OCTETS:
+                result.brought.update({former: await task for former, task in waiting.items()})
+                waiting, octets = {}, 0
+        result.brought.update({former: await task for former, task in waiting.items()})
 
     def _write_untold(self, one: Salvaged) -> None:
         directory = self._place.directory / UNTOLD
@@ -143,7 +154,9 @@ class Recovery:
         sync_directory(self._root)
 
     def _note_number(self) -> int:
-        number = self._allocate()
+        # A restored control database may give a number that is in use: that spool is not what we have filled.
+        while self._is_there(number := self._allocate()):
+            continue
         self._note({"spool": number, "complete": False})
         return number
 

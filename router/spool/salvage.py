@@ -98,12 +98,18 @@ class Salvage:
                     _keep(self._known.recipients, seen)
                 case "journal":
                     self._note(seen.value)
-                case "meta" if seen.value[0] in {"uuid", "epoch"} and not seen.version.doubtful:
-                    self.memory[seen.value[0]] = seen.value[1]
+                case "meta":
+                    self._remember(*seen.value)
                 case "broken" if len(self.broken) < _BROKEN:
                     self.broken[seen.number] = seen.value
         for number in [one for one in self.broken if one in self._known.messages or one in self._known.recipients]:
             del self.broken[number]  # an older or newer version of it is sound
+
+    def _remember(self, name: str, value: str) -> None:
+        """The highest epoch of all: an older version of the page is no older database."""
+        newer = name == "epoch" and value.isdecimal() and int(value) >= int(self.memory.get(name, "0"))
+        if newer or (name == "uuid" and value):
+            self.memory[name] = value
 
     def _read_journal(self) -> None:
         wanted = {*self._known.messages, *map(message_of, self._known.recipients)}

@@ -11,7 +11,6 @@ idempotent); damaged mail is quarantined and the rest goes on.
 
 import asyncio
 import logging
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -337,8 +336,8 @@ class Spool:
                 operation = SetAside(self.number, (damage.recipient,), Disposition.QUARANTINED, self._wall(), note)
                 try:
                     await self._writer.submit(operation)
-                except (SluiceError, sqlite3.Error):
-                    # An index or a type that contradicts its row fails whatever touches it.
+                except SluiceError:
+                    # An index that contradicts its row breaks the writer's connection each time it is touched.
                     log.warning("spool %04d: the row cannot be changed either", self.number, exc_info=True)
                     self._reader.pass_over(damage.recipient, damage.why)
 

@@ -120,6 +120,18 @@ def test_any_frames_of_the_last_transaction_may_be_missing(killed: Path) -> None
         assert wal.damage(killed / DATABASE) == ""
 
 
+def test_what_two_power_cuts_left_behind_the_end_is_not_damage(killed: Path) -> None:
+    """Frames of transactions that were never synced, of the present salt, a commit among them; none follows another."""
+    log = log_of(killed)
+    sound = log.read_bytes()
+    frames = found(killed)
+    commit = next(frame for frame in frames if frame.commit)
+    left = [frame.place - FRAME_HEADER for frame in (commit, frames[-LAST_TWO], frames[1])]
+    log.write_bytes(sound + b"".join(sound[place : place + FRAME] for place in left))
+    assert len(found(killed)) == len(frames) + len(left)
+    assert wal.damage(killed / DATABASE) == ""
+
+
 async def test_frames_of_a_former_round_are_not_taken_for_damage(kit: Any, open_spool: Any, directory: Path) -> None:
     """The log began anew over a longer one: what is behind its end is old, whatever it looks like."""
     spool = await open_spool()

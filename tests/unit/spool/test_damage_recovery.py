@@ -4,6 +4,7 @@ Bringing mail back from a damaged spool: everything that is left, once, and noth
 The oracle is what was accepted and what was closed: a recipient is undelivered, or the journal has it, never both.
 """
 
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -69,7 +70,9 @@ async def close(kit: Any, spool: Spool, mail: Mail, work: Work, names: list[str]
 async def damaged(kit: Any, open_spool: Any, directory: Path) -> tuple[Path, Mail]:
     """A spool of an unclean end, half of it in its log, under its name; and what it had."""
     spool = await open_spool()
+    await spool.remember("site", 41)
     mail = await fill(kit, spool)
+    await spool.remember("site", 42)
     spool._writer._dirty_pages = 1_000_000  # copy the log back
     await kit.put(spool, kit.rcpt("last@example.edu"), at=999.0)
     mail.bodies["last@example.edu"] = b"Subject: x\r\n\r\nhello\r\n"
@@ -165,6 +168,8 @@ async def test_all_of_it_comes_back_when_no_row_is_lost(
     assert (result.untold, result.broken, result.journal_complete) == (0, 0, True)
     assert await check(kit, directory.parent, mail, result) == mail.undelivered
     assert {one.recipient for one in entries(directory.parent) if one.state == "parked"} == mail.parked
+    with view(directory.parent / f"{NEW:04d}") as new:
+        assert new.remembered() == ("site", 42)
     assert ((place / DATABASE).read_bytes(), (place / f"{DATABASE}-wal").read_bytes()) == before
 
 
@@ -285,6 +290,25 @@ async def test_a_damaged_log_gives_back_what_is_behind_the_bad_frame(kit: Any, d
         assert len(mail.undelivered - found) <= 4 + 2 * len(told), (bad, mail.undelivered - found)
 
 
+async def test_without_proof_in_the_journal_nothing_is_sent_again(kit: Any, damaged: tuple[Path, Mail]) -> None:
+    """A frame of the log is lost, and so are lines of the journal: any row may be that of a delivered recipient."""
+    directory, mail = damaged
+    overwrite(directory / f"{DATABASE}-wal", HEADER + 24, b"\xa5" * PAGE_SIZE)
+    months = directory / "journal" / "1970-01.jsonl"
+    lines = months.read_bytes().splitlines(keepends=True)
+    months.write_bytes(b"".join(lines[:3] + lines[4:]))
+    number = b'{"number":%d,' % json.loads(lines[3])["number"]
+    for name in (DATABASE, f"{DATABASE}-wal"):  # older versions of pages have the line, too
+        data = (directory / name).read_bytes()
+        (directory / name).write_bytes(data.replace(number, number.replace(b":", b"?")))
+    aside = set_aside(directory, AT)
+    result = await recover(aside)
+    assert (result.journal_complete, result.spool, result.recipients) == (False, 0, 0)
+    told = "".join(path.read_text() for path in (aside / UNTOLD).glob("*.json"))
+    assert all(f'"{name}"' in told for name in mail.undelivered if not name.startswith("w"))
+    assert [path.name for path in directory.parent.iterdir()] == [aside.name]
+
+
 async def test_a_damaged_body_is_left_to_people_with_its_envelope(kit: Any, damaged: tuple[Path, Mail]) -> None:
     directory, mail = damaged
     (first, *_) = (directory / "bodies").iterdir()
@@ -297,6 +321,18 @@ async def test_a_damaged_body_is_left_to_people_with_its_envelope(kit: Any, dama
     (text,) = (aside / UNTOLD).glob("*.json")
     assert all(name in text.read_text() for name in mail.undelivered - found)
     assert len(text.with_suffix(".eml").read_bytes()) == len(LARGE)
+
+
+async def test_a_number_that_is_taken_is_not_taken_for_a_former_run(damaged: tuple[Path, Mail]) -> None:
+    """A restored control database may not know the latest spools."""
+    directory, mail = damaged
+    aside = set_aside(directory, AT)
+    (directory.parent / "0007").mkdir()
+    numbers = iter([7, 1, 8])
+    place = parse(aside)
+    assert place is not None
+    result = await Recovery(place, lambda: next(numbers), lambda: AT).run()
+    assert (result.spool, result.recipients) == (8, len(mail.undelivered))
 
 
 async def test_two_at_once_a_copy_and_an_unreadable_note_are_refused(damaged: tuple[Path, Mail]) -> None:
