@@ -45,6 +45,8 @@ class Sighting:
     kind: str
     number: int
     version: Version
+    start: int = 0
+    """Where in the page: a damaged row may claim the number of another."""
     value: Any = None
     """Of a journal row the row, of a meta row name and value."""
 
@@ -88,9 +90,8 @@ class Pages:
         return _decode_recipient(seen.number, self._again(seen))
 
     def _again(self, seen: Sighting) -> tuple[Any, ...]:
-        wanted = {"message": _MESSAGE, "recipient": _RECIPIENT}[seen.kind]
         for row in self._parsed(seen.version):
-            if row.number == seen.number and row.values is not None and len(row.values) == wanted:
+            if row.start == seen.start and row.values is not None:
                 return row.values
         raise BodyDamaged(f"{seen.kind} row {seen.number} is not there any more")
 
@@ -134,16 +135,16 @@ def _sighting(spool: int, version: Version, row: Row) -> Sighting | None:
     try:
         if len(values) == _MESSAGE:
             _decode_message(spool, row.number, values)
-            found = Sighting("message", row.number, version)
+            found = Sighting("message", row.number, version, row.start)
         elif len(values) == _RECIPIENT:
             _decode_recipient(row.number, values)
-            found = Sighting("recipient", row.number, version)
+            found = Sighting("recipient", row.number, version, row.start)
         elif len(values) == _JOURNAL:
             found = _journal(version, row)
         elif len(values) == _META and all(isinstance(value, str) for value in values):
-            found = Sighting("meta", 0, version, values)
+            found = Sighting("meta", 0, version, value=values)
     except BodyDamaged as error:
-        return Sighting("broken", row.number, version, str(error))
+        return Sighting("broken", row.number, version, value=str(error))
     return found
 
 
@@ -152,7 +153,7 @@ def _journal(version: Version, row: Row) -> Sighting | None:
     if not isinstance(line, str):
         return None
     try:
-        return Sighting("journal", row.number, version, parse_line(line))
+        return Sighting("journal", row.number, version, value=parse_line(line))
     except (ValueError, TypeError):
         return None
 
