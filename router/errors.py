@@ -44,6 +44,10 @@ class SpoolUnavailable(SluiceError):
     reply = Reply(451, "4.3.0", "Temporary failure, please try again later")
 
 
+class SpoolDamaged(SpoolUnavailable):
+    """The spool's database contradicts itself: what it says cannot be relied upon. An I/O error is never this."""
+
+
 class SpoolFull(SpoolUnavailable):
     """Too little space or too few inodes."""
 

@@ -2,7 +2,8 @@
 Closes alarms whose reason is gone, so that an open alarm always means that somebody should look.
 
 Guarantees: an alarm about a message or a mailbox is closed when no spool of this node has a recipient of it parked or
-quarantined any more; one about something that is noticed again and again while it lasts is closed after `SILENCE`
+quarantined any more; one about a spool set aside when what can be read of it was brought back, or its directory was
+removed; one about something that is noticed again and again while it lasts is closed after `SILENCE`
 without a repetition. All others are closed by whoever raised them.
 
 On failure: `SluiceError`; tried again at the next look.
@@ -23,6 +24,7 @@ from router.errors import SluiceError
 from router.report.alarms import AlarmKind
 from router.spool.finding import QueueFilter
 from router.spool.offline import view
+from router.spool.setting_aside import parse
 
 SILENCE = 3600.0
 """Seconds."""
@@ -84,6 +86,9 @@ class AlarmKeeper:
         # The alarm is raised before the recipient is parked: give the commit its time.
         if silent < PERIOD:
             return False
+        if one.kind == AlarmKind.SPOOL_DAMAGED:
+            found = parse(self._spools / one.key)
+            return found is None or found.recovered or not found.directory.exists()
         if one.kind in _OF_MESSAGES:
             return not self._set_aside(QueueFilter(queue_id=one.key, limit=1))
         if one.kind in _OF_MAILBOXES:

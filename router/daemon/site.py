@@ -21,8 +21,10 @@ from router.control.audit import Act
 from router.control.changes import current_epoch
 from router.control.database import ControlDatabase
 from router.control.directory_alarms import DOWN, FOLLOWER, open_keys
+from router.daemon.damaged import DamagedSpools
 from router.settings.schema import Settings
 from router.spool.schema import sync_directory
+from router.spool.setting_aside import aside
 
 
 class SiteError(RuntimeError):
@@ -36,6 +38,7 @@ class Site:
         self._database = database
         self._state_dir = state_dir
         self._node = node
+        self.damaged = DamagedSpools(database, state_dir / "spool", node)
 
     @classmethod
     def open(cls, settings: Settings) -> "Site":
@@ -61,17 +64,24 @@ class Site:
     def spools(self, workers: int) -> list[int]:
         """Numbers of the spools: first one for each worker, then those left over from more workers that hold mail."""
         root = self._state_dir / "spool"
-        known = sorted(int(path.name) for path in root.iterdir() if path.name.isdigit())
-        for number in known:
+        known = self.numbers()
+        # Those set aside, too: queue-ids with their numbers are known to the world.
+        for number in {*known, *(one.number for one in aside(root))}:
             path = str(root / f"{number:04d}")
             self._database.run_write(
                 partial(spools.reserve, number=number, node=self._node, path=path, now=time.time())
             )
         while len(known) < workers:
-            known.append(self._new_spool(root))
+            known.append(self.new_spool())
         return known
 
-    def _new_spool(self, root: Path) -> int:
+    def numbers(self) -> list[int]:
+        """Numbers of the spools that are there."""
+        return sorted(int(path.name) for path in (self._state_dir / "spool").iterdir() if path.name.isdigit())
+
+    def new_spool(self) -> int:
+        """Number of a spool that has never been there; its directory is made."""
+        root = self._state_dir / "spool"
         # A number is taken under a name of its own first: the directory's name follows from the number.
         name = f"{root}/new-{os.getpid()}-{time.time_ns()}"
         number = self._database.run_write(partial(spools.allocate, node=self._node, path=name, now=time.time()))

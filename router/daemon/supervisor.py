@@ -20,13 +20,14 @@ import socket
 import sys
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from router.control.directory_alarms import DOWN, FOLLOWER
 from router.daemon import listen
+from router.daemon.child import CRASH_WINDOW, Child, describe
 from router.daemon.companion import Companion
+from router.daemon.damaged import EX_DAMAGED
 from router.daemon.notify import Notifier
 from router.daemon.site import Site
 from router.errors import SluiceError
@@ -38,53 +39,15 @@ from router.settings.schema import Settings
 log = logging.getLogger("sluice.supervisor")
 
 _READY = b"ready\n"
-_CRASHES = 3
-_CRASH_WINDOW = 60.0
 _LONGEST_WAIT = 30.0
+_NEW_SPOOLS = 2.0
 _GRACE = 60.0
 """Seconds: more than a worker takes to end its sessions, then its deliveries, then what it writes down."""
-_START_FAILURES = frozenset({71, 75, 78})
-"""Exit codes of a worker that could not work, by its own account: no message is the reason."""
 EX_OSERR = 71
 
 
 class StartError(RuntimeError):
     """The daemon cannot start; the message says what to do."""
-
-
-@dataclass(slots=True)
-class Child:
-    """One worker process and its history."""
-
-    slot: int
-    spool: int
-    sockets: Sequence[socket.socket]
-    process: asyncio.subprocess.Process | None = None
-    deaths: list[float] = field(default_factory=list)
-    watcher: asyncio.Task[None] | None = None
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
-    """It has become ready, or has ended without."""
-    blameless: set[float] = field(default_factory=set)
-    """Those of `deaths` that say nothing about the mail: it could not start, or was killed for its silence."""
-    code: int = 0
-
-    @property
-    def drains_only(self) -> bool:
-        return not self.sockets
-
-    def single_step(self, now: float) -> bool:
-        """It has died so often lately that one message may be the reason."""
-        return len([at for at in self.deaths if now - at < _CRASH_WINDOW and at not in self.blameless]) >= _CRASHES
-
-    def died(self, code: int, now: float, *, killed: bool) -> None:
-        """Note a death; `killed`: by us."""
-        self.code = code
-        self.deaths = [at for at in self.deaths if now - at < _CRASH_WINDOW] + [now]
-        self.blameless.intersection_update(self.deaths)
-        if killed or code in _START_FAILURES:
-            self.blameless.add(now)
-        self.settled.set()
 
 
 class Supervisor:
@@ -101,6 +64,7 @@ class Supervisor:
         """By pid: the applied epoch at which a member stands still, and since when."""
         self._killed: set[int] = set()
         self._reloading: asyncio.Lock = asyncio.Lock()
+        self._numbering: asyncio.Lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._exit_code = 0
         self._follower = Companion("directory follower", self._follow, partial(self._alarm, DOWN, FOLLOWER))
@@ -127,9 +91,10 @@ class Supervisor:
         guard = loop.create_task(self._watch_acknowledgements())
         following = loop.create_task(self._follower.run(), name="directory follower")
         announce = loop.create_task(self._announce())
+        newcomers = loop.create_task(self._watch_spools())
         await self._stopping.wait()
         self._notifier.stopping()
-        for task in (guard, announce):
+        for task in (guard, announce, newcomers):
             task.cancel()
         await asyncio.gather(self._stop_children(), self._follower.stop())
         await following
@@ -169,14 +134,63 @@ class Supervisor:
             if child.drains_only and code == 0:
                 log.info("spool %04d is empty now", child.spool)
                 return
+            if code == EX_DAMAGED and await self._replaced(child):
+                if child.drains_only:
+                    return
+                continue
             now = time.monotonic()
             child.died(code, now, killed=child.slot in self._killed)
             self._killed.discard(child.slot)
-            log.error("worker %d (spool %04d) ended with %s", child.slot, child.spool, _describe(code))
+            log.error("worker %d (spool %04d) ended with %s", child.slot, child.spool, describe(code))
             if child.single_step(now):
-                await self._alarm("worker-crashing", f"spool {child.spool:04d}", f"ended with {_describe(code)}")
-            if now - started < _CRASH_WINDOW and len(child.deaths) > 1:
+                await self._alarm("worker-crashing", f"spool {child.spool:04d}", f"ended with {describe(code)}")
+            if now - started < CRASH_WINDOW and len(child.deaths) > 1:
                 await self._wait(min(_LONGEST_WAIT, 0.5 * 2.0 ** len(child.deaths)))
+
+    async def _replaced(self, child: Child) -> bool:
+        """A worker found its spool damaged: whether that was set aside, with a new one for the worker if it listens."""
+        settle = max(store.settle for store in self._settings.stores.values())
+        try:
+            async with self._numbering:
+                place = await asyncio.to_thread(
+                    self._site.damaged.set_aside, child.spool, settle, self._stopping.is_set
+                )
+                if place is None:
+                    log.error("spool %04d was found sound after all, and is used again", child.spool)
+                    return False
+                log.critical("spool %04d is damaged and was set aside as %s", child.spool, place)
+        except (SluiceError, OSError) as error:
+            log.error("spool %04d was not set aside: %s", child.spool, error)  # noqa: TRY400 - the text says it all
+            return False
+        return child.drains_only or await self._renumbered(child)
+
+    async def _renumbered(self, child: Child) -> bool:
+        """A new spool for a worker whose own was set aside. Under the former number nothing may ever come again."""
+        while not self._stopping.is_set():
+            try:
+                async with self._numbering:
+                    child.spool = await asyncio.to_thread(self._site.new_spool)
+                    return True
+            except (SluiceError, OSError) as error:
+                log.error("there is no new spool for worker %d yet: %s", child.slot, error)  # noqa: TRY400 - as above
+                await self._wait(1.0)
+        return True
+
+    async def _watch_spools(self) -> None:
+        """Spools that come while we run (`sluice queue recover` brings mail back in one) get a worker that delivers."""
+        while True:
+            await asyncio.sleep(_NEW_SPOOLS)
+            try:
+                async with self._numbering:
+                    known = {child.spool for child in self._children}
+                    found = [number for number in await asyncio.to_thread(self._site.numbers) if number not in known]
+            except OSError as error:
+                log.warning("spools cannot be looked for: %s", error)
+                continue
+            for number in found:
+                child = Child(len(self._children), number, ())
+                self._children.append(child)
+                child.watcher = asyncio.get_running_loop().create_task(self._keep_alive(child))
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -340,11 +354,3 @@ class Supervisor:
 def _send(process: asyncio.subprocess.Process, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(number)
-
-
-def _describe(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    with contextlib.suppress(ValueError):
-        return f"signal {signal.Signals(-code).name}"
-    return f"signal {-code}"

@@ -29,6 +29,7 @@ from router.control.follower import Follower
 from router.control.requests import Request
 from router.daemon.alarm_keeper import AlarmKeeper
 from router.daemon.clock import SystemClock
+from router.daemon.damaged import EX_DAMAGED
 from router.daemon.directories import Directories
 from router.daemon.front import Front
 from router.daemon.requests import RequestDesk
@@ -40,7 +41,7 @@ from router.daemon.wiring import LaneSenders, Surroundings, Wiring, longest_sett
 from router.deliver.inflight import EVERYBODY, InFlight
 from router.deliver.lanes import Handle
 from router.deliver.site import Senders
-from router.errors import SluiceError
+from router.errors import SluiceError, SpoolUnavailable
 from router.model.change import Blocking, ChangeSet, Snapshot
 from router.model.mailbox import Hold
 from router.report.alarms import AlarmKind
@@ -122,8 +123,12 @@ class Worker:
         settings, options = self._settings, self._options
         limits = settings.limits
         minimum_free = max(limits.minimum_free, settings.message_size_limit * 3 // 2)
+        directory = settings.state_dir / "spool" / f"{options.spool:04d}"
+        if not directory.is_dir():
+            # Not made here: a number whose directory is gone, or was set aside, must not begin again.
+            raise SpoolUnavailable(f"{directory} is not there")
         self._spool = await Spool.open(
-            settings.state_dir / "spool" / f"{options.spool:04d}",
+            directory,
             options.spool,
             create=True,
             options=SpoolOptions(minimum_free=minimum_free, minimum_inodes=limits.minimum_free_inodes),
@@ -255,6 +260,10 @@ class Worker:
                 for entry in self._inflight.entries():
                     entry.cancel()  # nobody waits for us any more: nothing may pass its final dot from now on
                 self._exit_code = EX_TEMPFAIL
+                return
+            if self._spool.ruin:
+                log.error("the spool is damaged: this worker ends, and the spool is looked at")
+                self._exit_code = EX_DAMAGED
                 return
             if not self._options.listen and await self._drained():
                 return

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from router.daemon.clock import SystemClock
+from router.daemon.damaged import EX_DAMAGED
 from router.daemon.lifeline import ends_with
 from router.daemon.logs import log_to_stderr
 from router.daemon.loops import new_event_loop
 from router.daemon.worker import Worker, WorkerOptions
-from router.errors import SluiceError
+from router.errors import SluiceError, SpoolDamaged
 from router.report.delivery_log import DeliveryLog
 from router.report.log_format import make_format, under_journal
 from router.report.log_sink import SinkThread
@@ -50,6 +51,9 @@ def main() -> int:
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             return runner.run(Worker(settings, options, DeliveryLog(sink.put, clock.wall)).run())
+    except SpoolDamaged as error:
+        print(f"worker {options.slot} (spool {options.spool:04d}): {error}", file=sys.stderr)  # noqa: T201 - as above
+        return EX_DAMAGED
     except (SluiceError, OSError, ValueError) as error:
         print(f"worker {options.slot} (spool {options.spool:04d}): {error}", file=sys.stderr)  # noqa: T201 - as above
         return EX_OSERR

@@ -29,6 +29,7 @@ class AlarmKind(StrEnum):
     RESTORED = "restored"
     SPOOL_SPACE = "spool-space"
     SPOOL_ERROR = "spool-error"
+    SPOOL_DAMAGED = "spool-damaged"
     WORKER_CRASHING = "worker-crashing"
     MEMBER_SILENT = "member-silent"
     CONFIGURATION = "configuration"
@@ -78,6 +79,8 @@ _REMEDIES = {
     AlarmKind.SPOOL_SPACE: "The disk of the spool is nearly full: new mail gets 452. Make room.",
     AlarmKind.SPOOL_ERROR: "The spool reported an I/O error: new mail gets 451. Check disk and kernel log, then "
     "restart.",
+    AlarmKind.SPOOL_DAMAGED: "A spool was found damaged and was set aside; a new one takes its place. Check the disk, "
+    "then `sluice queue recover DIRECTORY` brings back the mail that can be read.",
     AlarmKind.WORKER_CRASHING: "A worker ends again and again at the same spool and runs in single steps: look at the "
     "message named.",
     AlarmKind.MEMBER_SILENT: "A worker does not acknowledge changes: commands wait for it. It is being ended.",

@@ -28,7 +28,7 @@ from router.spool.bulk import Insert
 from router.spool.journal_rows import append_journal
 from router.spool.numbering import MAX_RECIPIENTS, make_queue_id, recipient_number
 
-_MESSAGE = Insert(
+MESSAGE = Insert(
     "INSERT INTO messages (id, received_at, size, own, keep_until, sender, message_id, facts, body_file, digest, crc,"
     " body)",
     "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -102,7 +102,7 @@ class Accept:
             crc,
             body.inline,
         )
-        batch.insert(_MESSAGE, (row,))
+        batch.insert(MESSAGE, (row,))
         return QueuedMessage(
             number=number,
             queue_id=make_queue_id(self.spool, number),

@@ -7,8 +7,9 @@ Anything that is not clearly the fault of one operation's values counts as the d
 import sqlite3
 from typing import Any
 
-from router.errors import SpoolFull, SpoolUnavailable
+from router.errors import SpoolDamaged, SpoolFull, SpoolUnavailable
 
+_CONSTRAINT_DATATYPE = sqlite3.SQLITE_CONSTRAINT | 12 << 8
 _DATA_FAULTS = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH})
 
 
@@ -42,8 +43,17 @@ def is_data_fault(error: sqlite3.Error) -> bool:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether a page or row was found to contradict another: the fault of what was touched, not of the disk."""
-    return primary_code(error) == sqlite3.SQLITE_CORRUPT and not isinstance(error, CommitError)
+    """Whether a page, row or type was found to contradict another: the fault of what was touched, not of the disk."""
+    if isinstance(error, CommitError):
+        return False
+    # A column whose type changed on disk fails every statement that writes its row.
+    of_type = getattr(error, "sqlite_errorcode", None) == _CONSTRAINT_DATATYPE
+    return of_type or primary_code(error) == sqlite3.SQLITE_CORRUPT
+
+
+def is_ruin(error: BaseException) -> bool:
+    """Whether the database as a whole was found to be damaged; never for an error of the disk or a full one."""
+    return primary_code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def is_full(error: Exception) -> bool:
@@ -57,4 +67,6 @@ def failure_of(error: Exception) -> SpoolUnavailable:
         return CommitUnknown(f"COMMIT failed: {error}", reply=SpoolFull.reply if is_full(error) else None)
     if is_full(error):
         return SpoolFull(f"the disk is full: {error}")
+    if is_ruin(error):
+        return SpoolDamaged(f"the database is damaged: {error}")
     return SpoolUnavailable(f"{type(error).__name__}: {error}")

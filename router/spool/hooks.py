@@ -35,6 +35,8 @@ class WriterHooks:
         self._first = True
         self.clean_start = True
         """The spool's last owner closed it in order."""
+        self.ruin = ""
+        """Why the database as a whole is taken to be damaged; '' while it is not."""
         self.findings: list[str] = []
         """What is wrong with the spool as a whole, for operators."""
         self.numbers = Numbers()
@@ -83,6 +85,12 @@ class WriterHooks:
 
     def make_room(self) -> bool:
         return self._health.make_room()
+
+    def ruined(self, why: str) -> None:
+        """From any thread."""
+        if not self.ruin:
+            log.critical("spool %04d: the database is damaged: %s", self._number, why)
+            self.ruin = why
 
     def trouble(self, error: SpoolUnavailable | None) -> None:
         self._health.trouble(error)

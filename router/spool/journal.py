@@ -65,6 +65,16 @@ def unmoved(reader: Reader, limit: int) -> list[Row]:
     return reader.call(fetch_all, query, limit)
 
 
+def rows_in_files(directory: Path) -> Iterator[JournalRow]:
+    """Every readable row of the monthly files, month by month in their order. Raises `OSError`."""
+    for path in _files(directory):
+        with path.open("rb") as file:
+            for raw in file:
+                row = _parse(raw)
+                if row is not None:
+                    yield row
+
+
 class SpoolJournal:
     """Reads one spool's journal (`Journal`). Blocks; memory is bounded by `limit` and one block."""
 

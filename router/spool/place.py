@@ -13,8 +13,8 @@ import stat
 import time
 from pathlib import Path
 
-from router.errors import SpoolUnavailable
-from router.spool import schema
+from router.errors import SpoolDamaged, SpoolUnavailable
+from router.spool import schema, wal
 from router.spool.bodies import BODIES
 from router.spool.schema import sync_directory
 from router.spool.sequence import SEQUENCE
@@ -32,8 +32,7 @@ def prepare(directory: Path, *, create: bool) -> list[str]:
     """Make (with `create`) and check the directory and its folders; warnings. Raises `SpoolUnavailable`."""
     try:
         if create and not directory.exists():
-            directory.mkdir(mode=0o700, parents=True)
-            sync_directory(directory.parent)
+            make_directory(directory)
         _check_owner(directory)
         warnings = _check_filesystem(directory)
         for name in (BODIES, JOURNAL, REMOVED):
@@ -46,10 +45,23 @@ def prepare(directory: Path, *, create: bool) -> list[str]:
         raise SpoolUnavailable(f"{directory}: {error.strerror or error}") from error
 
 
+def make_directory(directory: Path) -> None:
+    """A directory for a spool, with a durable name. Raises `OSError`."""
+    directory.mkdir(mode=0o700, parents=True)
+    sync_directory(directory.parent)
+
+
 def ensure_database(directory: Path, number: int, *, create: bool) -> None:
-    """Make the database if there never was one; a spool that lost its database is not given an empty one."""
+    """
+    Make the database if there never was one; a spool that lost its database is not given an empty one.
+
+    Raises `SpoolDamaged` for a log that is damaged, or what is no database; `OSError`.
+    """
     path = directory / schema.DATABASE
     if path.exists():
+        # Before SQLite looks: it would end a damaged log there, and write over what is behind.
+        if damaged := wal.damage(path) or wal.cut_off(path):
+            raise SpoolDamaged(damaged)
         schema.require_version(path)
         return
     if not create:

@@ -5,7 +5,8 @@ Guarantees: a query touches only rows it returns (partial indices, loose index s
 cost nothing; no transaction outlives one call. A damaged row never blocks the rest: it is left out of the answer and
 reported beside it, and a row whose page cannot be read at all is passed over from then on.
 
-On failure: `SpoolUnavailable` when the database cannot be read; the connection is opened anew at the next call.
+On failure: `SpoolUnavailable` when the database cannot be read, `SpoolDamaged` when it contradicts itself; the
+connection is opened anew at the next call.
 """
 
 # ruff: noqa: S608 - queries are put together from names and conditions of ours; values are always bound
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from router.errors import BodyDamaged, SpoolUnavailable
+from router.errors import BodyDamaged, SpoolDamaged, SpoolUnavailable
 from router.model.envelope import QueuedMessage, QueuedRecipient, Work
+from router.spool.failures import is_damage, is_ruin
 from router.spool.numbering import MAX_RECIPIENTS, message_of
 from router.spool.records import MESSAGE_COLUMNS, RECIPIENT_COLUMNS, decode_message, decode_recipient, decode_via
 from router.spool.schema import open_reader
@@ -74,6 +76,8 @@ class Damage:
     recipient: int
     why: str
     readable: bool = True
+    structural: bool = False
+    """An index and its table contradict each other: others may not be found either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +100,11 @@ class Reader:
         self._guard = threading.Lock()
         self.unreadable: dict[int, str] = {}
         """Recipient numbers whose rows cannot be read, with the reason; bounded."""
+        self.ruined: Callable[[str], None] = lambda _why: None
+        """Told, in any thread, of damage that is no single row's."""
 
     def call(self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a query in one read transaction; blocks. sqlite3 errors become `SpoolUnavailable`."""
+        """Run a query in one read transaction; blocks. sqlite3 errors become `SpoolUnavailable`, `SpoolDamaged`."""
         connection = self._connection()
         try:
             connection.execute("BEGIN")
@@ -108,6 +114,9 @@ class Reader:
                 connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             self._drop(connection)
+            if is_ruin(error):
+                self.ruined(str(error))
+                raise SpoolDamaged(f"reading the spool: {error}") from error
             raise SpoolUnavailable(f"reading the spool: {error}") from error
 
     def pass_over(self, number: int, why: str) -> None:
@@ -162,6 +171,8 @@ class Reader:
                 recipients.append(one)
             else:
                 damaged.append(Damage(one.number, f"recipient row {one.number} contradicts its index"))
+        if not any_state:
+            self._not_there(wanted, recipients, damaged)
         messages = self._messages(connection, recipients, generation, damaged)
         gathered: dict[int, list[QueuedRecipient]] = {}
         for one in recipients:
@@ -170,6 +181,15 @@ class Reader:
                 gathered.setdefault(number if group else one.number, []).append(one)
         works = [Work(messages[message_of(ones[0].number)], tuple(ones)) for ones in gathered.values()]
         return Found(works, damaged)
+
+    def _not_there(self, wanted: Sequence[int], recipients: Sequence[QueuedRecipient], damaged: list[Damage]) -> None:
+        """An index names rows that do not exist: passed over, or they would stand before all others for ever."""
+        told = {one.number for one in recipients} | {one.recipient for one in damaged}
+        for number in wanted:
+            if number not in told:
+                why = f"recipient row {number} is named by an index and is not there"
+                self.pass_over(number, why)
+                damaged.append(Damage(number, why, readable=False, structural=True))
 
     def _messages(
         self,
@@ -189,7 +209,8 @@ class Reader:
         for one in recipients:
             number = message_of(one.number)
             if number not in messages:
-                damaged.append(Damage(one.number, why.get(number, f"message row {number} is missing or unreadable")))
+                text = why.get(number, f"message row {number} is missing or unreadable")
+                damaged.append(Damage(one.number, text, structural=number not in why))
         return messages
 
     def _rows(
@@ -293,8 +314,13 @@ def draining_mailboxes(connection: sqlite3.Connection) -> list[str]:
 
 
 def inline_body(connection: sqlite3.Connection, number: int) -> bytes | None:
-    """The body kept in a message's row."""
-    row = connection.execute("SELECT body FROM messages WHERE id = ?", (number,)).fetchone()
+    """The body kept in a message's row. Raises `BodyDamaged` when its pages cannot be read."""
+    try:
+        row = connection.execute("SELECT body FROM messages WHERE id = ?", (number,)).fetchone()
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        raise BodyDamaged(f"the body of message {number}: {error}") from error
     return None if row is None else row[0]
 
 

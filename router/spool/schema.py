@@ -20,7 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from router.errors import SpoolUnavailable
+from router.errors import SpoolDamaged, SpoolUnavailable
+from router.spool.failures import is_ruin
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x534C5543
@@ -198,11 +199,17 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 
 def require_version(path: Path) -> None:
-    """Raise `SpoolUnavailable` unless the file has the schema version this program reads and writes."""
+    """
+    Raise `SpoolUnavailable` unless the file has the schema version this program reads and writes.
+
+    `SpoolDamaged` for an empty file: a database gets its name when it is whole.
+    """
     try:
         found = version(path)
     except OSError as error:
         raise SpoolUnavailable(f"{path}: {error.strerror}") from error
+    if path.stat().st_size == 0:
+        raise SpoolDamaged(f"{path}: the database is empty")
     if found != SCHEMA_VERSION:
         raise SpoolUnavailable(f"{path}: schema version {found}, this program knows {SCHEMA_VERSION}; left alone")
 
@@ -237,7 +244,7 @@ def _uri(path: Path, mode: str) -> str:
 
 
 class _closing_errors:  # noqa: N801 - reads as the statement it is
-    """Turns sqlite3 errors of one opening into `SpoolUnavailable` naming the file."""
+    """Turns sqlite3 errors of one opening into `SpoolUnavailable` or `SpoolDamaged` naming the file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -246,5 +253,7 @@ class _closing_errors:  # noqa: N801 - reads as the statement it is
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, sqlite3.Error) and is_ruin(error):
+            raise SpoolDamaged(f"{self._path}: {error}") from error
         if isinstance(error, sqlite3.Error):
             raise SpoolUnavailable(f"{self._path}: {error}") from error

@@ -39,6 +39,7 @@ from router.spool.options import SpoolOptions
 from router.spool.owner import SetAside
 from router.spool.place import JOURNAL, REMOVED, ensure_database, prepare
 from router.spool.reader import Damage, Found, Reader
+from router.spool.restoring import Restore
 from router.spool.sequence import Sequence as NumberSequence
 from router.spool.settling import Settle
 from router.spool.upkeep import Upkeep
@@ -77,6 +78,7 @@ class Spool:
         self._writer = Writer(self._hooks, asyncio.get_running_loop(), self._releases, f"{number:04d}")
         self._reader = Reader(directory / schema.DATABASE, number)
         self._hooks.pass_over = self._reader.pass_over
+        self._reader.ruined = self._hooks.ruined
         self._upkeep = Upkeep(directory / JOURNAL, self._reader, self._writer, self._bodies, options.pace, wall)
         self._closed = False
         self.journal = SpoolJournal(directory / JOURNAL, self._reader)
@@ -176,6 +178,10 @@ class Spool:
 
     def _forget(self, stored: StoredBody) -> None:
         self._bodies.unlink_later([stored.file] if stored.file else [])
+
+    async def restore(self, restore: Restore) -> str:
+        """Take a message of a damaged spool in, with a body of this one; its new queue-id."""
+        return await self._writer.submit(restore)
 
     def unhealthy(self) -> Reply | None:
         """See `Intake.unhealthy`."""
@@ -287,6 +293,11 @@ class Spool:
         return (*self._hooks.findings, *rows)
 
     @property
+    def ruin(self) -> str:
+        """Why the database as a whole is taken to be damaged, '' while it is not: its owner should let go of it."""
+        return self._hooks.ruin
+
+    @property
     def free_octets(self) -> int:
         """Free space at the last look."""
         return self._health.free.octets
@@ -320,6 +331,8 @@ class Spool:
     async def _quarantine(self, damaged: Sequence[Damage]) -> None:
         for damage in damaged:
             log.error("spool %04d: recipient %d is set aside: %s", self.number, damage.recipient, damage.why)
+            if damage.structural:
+                self._hooks.ruined(damage.why)
             if damage.readable:
                 note = f"damaged: {damage.why}"
                 operation = SetAside(self.number, (damage.recipient,), Disposition.QUARANTINED, self._wall(), note)

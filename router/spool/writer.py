@@ -12,7 +12,8 @@ On failure (I/O error, damaged file, full disk): the operations of the transacti
 `SpoolFull`, `CommitUnknown` when COMMIT itself failed (it may be there after a restart, PRC4); the connection is
 closed and a new one opened before anything else is written, no sync is ever repeated on the old descriptor (PRC5).
 While that does not succeed, a probe runs every second and operations fail at once. Damage found under an operation is
-first taken for that operation's own affair: each is redone alone, passing over the rows that cannot be changed.
+first taken for that operation's own affair: each is redone alone, passing over the rows that cannot be changed. What
+fails even so is damage to the database as a whole, which `ruined` is told of.
 """
 
 import asyncio
@@ -25,9 +26,9 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
-from router.errors import SpoolUnavailable
+from router.errors import SpoolDamaged, SpoolUnavailable
 from router.spool.batch import Batch, Numbers, Releases
-from router.spool.failures import CommitError, failure_of, is_damage, is_data_fault, is_full, primary_code
+from router.spool.failures import CommitError, failure_of, is_damage, is_data_fault, is_full, is_ruin, primary_code
 
 LINGER = 0.005
 CAPACITY = 20_000
@@ -73,6 +74,9 @@ class Hooks(Protocol):
 
     def make_room(self) -> bool:
         """Drop the reserve; whether there was one."""
+
+    def ruined(self, why: str) -> None:
+        """The database was found to be damaged in a way that no single row is to blame for."""
 
     def trouble(self, error: SpoolUnavailable | None) -> None:
         """The database cannot be written (error), or can be written again (None)."""
@@ -195,12 +199,12 @@ class Writer:
         try:
             self._transact(group, careful=careful)
         except sqlite3.Error as error:
-            if is_data_fault(error):
-                self._separate(group, error)
-            elif is_damage(error) and not careful:
+            if is_damage(error) and not careful:
                 self._rollback()
                 for waiting in group:
                     self._process([waiting], careful=True)
+            elif is_data_fault(error):
+                self._separate(group, error)
             else:
                 self._broken(group, error)
         except OSError as error:
@@ -255,6 +259,8 @@ class Writer:
     def _broken(self, group: list[_Waiting], error: Exception) -> None:
         """The environment's fault: give up the connection; on a full disk use the reserve for what must go on."""
         self._disconnect()
+        if is_ruin(error):
+            self._hooks.ruined(str(error))
         full = is_full(error)
         failure = failure_of(error)
         essential = [waiting for waiting in group if waiting.operation.essential]
@@ -280,7 +286,10 @@ class Writer:
         except (sqlite3.Error, OSError, SpoolUnavailable) as error:
             self._disconnect()
             self._probe_at = monotonic() + _PROBE_PAUSE
-            self._report(error if isinstance(error, SpoolUnavailable) else failure_of(error))
+            failure = error if isinstance(error, SpoolUnavailable) else failure_of(error)
+            if isinstance(failure, SpoolDamaged):
+                self._hooks.ruined(failure.private)
+            self._report(failure)
             return False
         self._report(None)
         return True

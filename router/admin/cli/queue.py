@@ -2,7 +2,7 @@
 
 import typer
 
-from router.admin.cli import queue_act, queue_export, queue_look
+from router.admin.cli import queue_act, queue_export, queue_look, queue_recover
 
 app = typer.Typer(no_args_is_help=True, help="List, show, retry and remove mail that is not delivered yet.")
 app.command("list")(queue_look.list_queue)
@@ -15,3 +15,4 @@ app.command("delete")(queue_act.delete)
 app.command("park")(queue_act.park)
 app.command("unpark")(queue_act.unpark)
 app.command("export")(queue_export.export)
+app.command("recover")(queue_recover.recover)

@@ -11,7 +11,6 @@ On failure: a message that cannot be read is named, the others are exported, and
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -31,6 +30,7 @@ from router.model.envelope import Work
 from router.spool.offline import SpoolView, view
 from router.spool.reader import Reader
 from router.spool.schema import DATABASE, sync_directory
+from router.spool.whole_file import write_durably
 
 FORMAT = 1
 """Of the envelope files."""
@@ -136,17 +136,6 @@ def envelope_of(work: Work) -> dict[str, Any]:
             for one in work.recipients
         ],
     }
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """The whole file under its name, or nothing; synced, for its owner only. Its name is durable with the directory."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _tell(context: Context, directory: Path, exported: Exported) -> None:

@@ -1,9 +1,9 @@
 """
 `sluice status`: the state of the relay in one screen.
 
-Exit status 1 while an alarm is open, no worker runs, a directory is not followed, the accounts do not balance or a
-spool cannot be read, so that a monitor can run it; 0 otherwise. 69 without a control database (what the spools say is
-shown).
+Exit status 1 while an alarm is open, no worker runs, a directory is not followed, the accounts do not balance, a
+spool cannot be read or one is set aside because it is damaged, so that a monitor can run it; 0 otherwise. 69 without a
+control database (what the spools say is shown).
 """
 
 import typer
@@ -25,7 +25,7 @@ def status(ctx: typer.Context) -> int:
     context = Context.of(ctx)
     settings = context.settings()
     database, why = _database(context)
-    view = gather(database, places(context), why, settings.ldaps)
+    view = gather(database, places(context), why, settings.ldaps, settings.state_dir / "spool")
     context.out.document(status_document.document(view, settings))
     status_screen.show(context.out, view, settings)
     if view.control is None:

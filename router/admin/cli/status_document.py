@@ -13,6 +13,7 @@ from router.admin.cli.status_view import ControlView, Followed, OpenHold, Status
 from router.control.members import Member
 from router.settings.schema import Settings
 from router.spool.accounts import Totals
+from router.spool.setting_aside import Aside
 
 
 def document(view: StatusView, settings: Settings) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def document(view: StatusView, settings: Settings) -> dict[str, Any]:
         "own": totals(view.own),
         "balanced": not view.missing,
         "spools": [_spool(one) for one in view.spools],
+        "set_aside": [_aside(one) for one in view.aside],
         "unreadable": list(view.unreadable),
         "epoch": control.epoch if control else None,
         "configuration": _configuration(control, settings),
@@ -71,6 +73,10 @@ def _spool(one: SpoolAccount) -> dict[str, Any]:
         "octets": one.stats.octets,
         "database_octets": one.stats.database_octets,
     }
+
+
+def _aside(one: Aside) -> dict[str, Any]:
+    return {"number": one.number, "directory": str(one.directory), "at": moment(one.at), "recovered": one.recovered}
 
 
 def _configuration(control: ControlView | None, settings: Settings) -> dict[str, Any]:

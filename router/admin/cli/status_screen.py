@@ -25,6 +25,11 @@ def show(out: Output, view: StatusView, settings: Settings) -> None:
         out.line("NO WORKER IS RUNNING: nothing is accepted or delivered")
     for text in view.unreadable:
         out.line(f"CANNOT BE READ: {text}")
+    for one in view.lost_sight:
+        out.line(
+            f"SPOOL {one.number:04d} IS DAMAGED and set aside since {moment(one.at)}: its mail is not counted below"
+        )
+        out.line(f"  sluice queue recover {one.directory}")
     _alarms(out, view)
     _queue(out, view)
     _balance(out, view)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
+from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -28,6 +29,7 @@ from router.model.directory import DirectoryState
 from router.model.mailbox import Hold
 from router.settings.directory import Ldap
 from router.spool.accounts import Totals
+from router.spool.setting_aside import Aside, aside
 
 EXPLAINED = 100
 """Holds that are not quiet whose obstacles are looked up."""
@@ -90,6 +92,13 @@ class StatusView:
     control: ControlView | None
     spools: tuple[SpoolAccount, ...]
     unreadable: tuple[str, ...]
+    aside: tuple[Aside, ...] = ()
+    """Spools that were set aside because they are damaged. The accounts do not count what is in them."""
+
+    @property
+    def lost_sight(self) -> tuple[Aside, ...]:
+        """Those from which nothing was brought back yet."""
+        return tuple(one for one in self.aside if not one.recovered)
 
     @property
     def mail(self) -> Totals:
@@ -108,11 +117,11 @@ class StatusView:
 
     @property
     def sound(self) -> bool:
-        """A worker runs, no alarm is open, directories are followed, the accounts balance, all could be read."""
+        """A worker runs, no alarm is open, directories are followed, the accounts balance, all spools could be read."""
         control = self.control
         known = control is not None and control.running and not control.alarms
         followed = control is not None and all(one.age.followed for one in control.directories)
-        return known and followed and not self.missing and not self.unreadable
+        return known and followed and not (self.missing or self.unreadable or self.lost_sight)
 
 
 def gather(
@@ -120,8 +129,12 @@ def gather(
     places: Sequence[SpoolPlace],
     why: str = "",
     sources: Mapping[str, Ldap] | None = None,
+    root: Path | None = None,
 ) -> StatusView:
-    """Read all of it. `why` says what is wrong with a database that is not there, `sources` are the directories."""
+    """
+    Read all of it. `why` says what is wrong with a database that is not there, `sources` are the directories, `root`
+    is where spools are and where those set aside are.
+    """
     now = time.time()
     unreadable = [why] if why else []
     control = None if database is None else database.run_read(partial(_control, sources=sources or {}, now=now))
@@ -131,7 +144,7 @@ def gather(
             spools.append(account_of(place))
         except SpoolUnavailable as error:
             unreadable.append(str(error))
-    return StatusView(now, control, tuple(spools), tuple(unreadable))
+    return StatusView(now, control, tuple(spools), tuple(unreadable), tuple(aside(root)) if root else ())
 
 
 def alive(member: Member) -> bool | None:

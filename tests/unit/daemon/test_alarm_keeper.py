@@ -82,3 +82,19 @@ def test_repeated_kind_closes_after_silence_and_others_never(
     assert AlarmKeeper(database, spools, lambda: 1000.0 + SILENCE - 1).look() == 0
     assert AlarmKeeper(database, spools, lambda: 1000.0 + SILENCE + 1).look() == 1
     assert still_open(database) == [("hold-overdue", ALICE)]
+
+
+def test_alarm_of_a_damaged_spool_lasts_until_it_was_brought_back_or_removed(
+    database: ControlDatabase, spools: Path
+) -> None:
+    place = spools / "0001.damaged-20260101T000000Z"
+    place.mkdir()
+    keeper = AlarmKeeper(database, spools, lambda: 1000.0 + PERIOD + 1)
+    raised(database, AlarmKind.SPOOL_DAMAGED, place.name, 1000.0)
+    assert keeper.look() == 0
+    (place / "recovered").write_text('{"spool": 2, "complete": false}')
+    assert keeper.look() == 0
+    (place / "recovered").write_text('{"spool": 2, "complete": true}')
+    assert keeper.look() == 1
+    raised(database, AlarmKind.SPOOL_DAMAGED, "0002.damaged-20260101T000000Z", 1000.0)
+    assert keeper.look() == 1

@@ -13,9 +13,10 @@ from typing import cast
 import pytest
 
 from router.daemon import supervisor as module
+from router.daemon.child import Child, describe
 from router.daemon.notify import Notifier
 from router.daemon.site import Site
-from router.daemon.supervisor import Child, Supervisor
+from router.daemon.supervisor import Supervisor
 from router.errors import ControlUnavailable
 from router.settings.schema import Settings
 
@@ -333,4 +334,4 @@ async def test_a_reload_that_fails_in_any_way_is_over_and_said_to_be_over(settin
 
 @pytest.mark.parametrize(("code", "text"), [(0, "exit code 0"), (75, "exit code 75"), (-9, "signal SIGKILL")])
 def test_deaths_are_told_by_name(code: int, text: str) -> None:
-    assert module._describe(code) == text
+    assert describe(code) == text
