@@ -20,6 +20,8 @@ from router.spool.schema import DATABASE, PAGE_SIZE
 from router.spool.setting_aside import parse, set_aside
 from router.spool.spool import Spool
 
+pytestmark = pytest.mark.slow
+
 BODY = b"Subject: x\r\n\r\nhello victim\r\n"
 OTHERS = ("before@example.edu", "after@example.edu")
 COLUMNS = {"messages": 12, "recipients": 16}

@@ -13,6 +13,8 @@ from router.spool import wal
 from router.spool.schema import DATABASE
 from router.spool.wal import FRAME, FRAME_HEADER, HEADER
 
+pytestmark = pytest.mark.slow
+
 COUNT = 12
 LAST_TWO = 2
 

@@ -27,6 +27,8 @@ from router.spool.setting_aside import parse, set_aside
 from router.spool.spool import Spool
 from router.spool.wal import FRAME, HEADER
 
+pytestmark = pytest.mark.slow
+
 NEW = 7
 LARGE = bytes(range(256)) * 400
 AT = 1_800_000_000.0
