@@ -13,8 +13,6 @@ from router.spool.finding import QueueFilter
 from router.spool.schema import DATABASE, PAGE_SIZE
 from router.spool.spool import Spool
 
-pytestmark = pytest.mark.slow
-
 COUNT = 40
 ROUNDS = 60
 
