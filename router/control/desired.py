@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from router.control.entries import Known
 from router.control.following import LAST
 from router.control.written import Stand, own_standing
-from router.model.directory import DomainEntry, Role, Standing, effective
+from router.model.directory import DomainEntry, Role, Standing, complaint, effective
 from router.model.mailbox import LIST, Mailbox, Status
 
 
@@ -98,12 +98,12 @@ def _home(entries: Sequence[Known], domain: DomainEntry | None, stand: Stand | N
     if stand is not None and stand.home:
         return stand.home, ""  # what was wrong with the home that we replaced is over
     if entry.problem:
-        return entry.home, f"{entry.dn}: {entry.problem}"
+        return entry.home, complaint(entry.dn, entry.problem)
     home = entry.home or (domain.home if domain is not None and not entry.host else "")
     if home or entry.route or (entry.forwards and not entry.keeps):
         return home, ""
     if domain is not None and domain.problem:
-        return "", f"{domain.dn}: {domain.problem}"
+        return "", complaint(domain.dn, domain.problem)
     return "", f"{entry.dn}: it names no home"
 
 

@@ -26,7 +26,7 @@ from router.control.rows import slices
 from router.control.slicer import LARGEST, Slicer
 from router.control.sweep import Sweep, Swept
 from router.control.turn import Turn
-from router.model.directory import Cookie, DirectoryItem, DomainEntry, Entry, Unplaced
+from router.model.directory import Cookie, DirectoryItem, DomainEntry, Entry, Unplaced, complaint
 
 QUIET_SECONDS = 10.0
 """Seconds: as long as any worker lets a row stand still, and seldom enough to write nearly nothing."""
@@ -241,7 +241,7 @@ class Mirror:
         keys = {f"{self.source}: {item.dn}": item for item in items}
         box = Alarms(turn, PROBLEM, keys)
         for key, item in keys.items():
-            box.set(key, f"{item.dn}: {item.problem}")
+            box.set(key, complaint(item.dn, item.problem))
         if self._sweep is not None:
             self._sweep.complaints.update(keys)
         return Mirrored(changed=len(taken.keys), epoch=turn.finish())

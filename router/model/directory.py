@@ -179,6 +179,11 @@ def is_catch_all(key: str) -> bool:
     return key.rfind("@") == 0
 
 
+def complaint(dn: str, text: str) -> str:
+    """What is wrong with an entry, with its DN in front once."""
+    return text if text.startswith(f"{dn}: ") else f"{dn}: {text}"
+
+
 def effective(domain: Standing, own: Standing) -> Standing:
     """The first one that is not active wins, the domain's coming first (semantics 1)."""
     return own if domain is Standing.ACTIVE else domain

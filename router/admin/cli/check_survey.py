@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 from router.admin.cli.address_book import AddressBook
 from router.admin.cli.route_chain import keeps_copy, targets_of
 from router.model.address import AddressSyntaxError, parse_address
-from router.model.directory import DirectoryItem, DomainEntry, Entry, Role, Standing, Unplaced, is_catch_all
+from router.model.directory import (
+    DirectoryItem,
+    DomainEntry,
+    Entry,
+    Role,
+    Standing,
+    Unplaced,
+    complaint,
+    is_catch_all,
+)
 from router.model.mailbox import Mailbox
 
 SHOWN = 20
@@ -72,7 +81,7 @@ class Survey:
     def add(self, item: DirectoryItem | Unplaced) -> None:
         """Count one item of the directory."""
         if isinstance(item, Unplaced):
-            self.senseless.add(f"{item.dn}: {item.problem}")
+            self.senseless.add(complaint(item.dn, item.problem))
         elif isinstance(item, DomainEntry):
             self._add_domain(item)
         else:
