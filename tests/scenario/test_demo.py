@@ -104,6 +104,15 @@ def test_kept_it_goes_on_running_until_it_is_told_to_end() -> None:
     shutil.rmtree(config.parent)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A background job of a shell ignores SIGINT, and so does all that it starts."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_ctrl_c_as_soon_as_it_is_offered_is_no_failure() -> None:
     said = []
 
