@@ -120,11 +120,15 @@ class Receiver:
         return copy.reply if isinstance(copy, Later) else None
 
     async def _followed(self, route: Expand) -> Reply | None:
+        # A session is no task, and `asyncio.timeout` works in tasks only.
+        following = asyncio.ensure_future(follow(self._present, self._router, route, self._clock.wall()))
         try:
-            async with asyncio.timeout(FOLLOWED):
-                refused = await follow(self._present, self._router, route, self._clock.wall())
-        except TimeoutError as error:
-            raise LookupFailed(f"the forwards of {route.mailbox} could not be followed in time") from error
+            await asyncio.wait([following], timeout=FOLLOWED)
+            if not following.done():
+                raise LookupFailed(f"the forwards of {route.mailbox} could not be followed in time")
+            refused = following.result()
+        finally:
+            following.cancel()
         if refused is None:
             return None
         note_trouble(self._trace, refused)

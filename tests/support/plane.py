@@ -1,10 +1,11 @@
 """One worker's data plane over the in-memory ports: the product's own receiver, dispatcher, lanes, feeder, releases."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from router.accept.stepper import Stepper
 from router.deliver.claims import Claims
 from router.deliver.drain import Drain
 from router.deliver.feeder import Feeder
@@ -36,9 +37,25 @@ from support.memory import (
     WorldClassifier,
 )
 
+T = TypeVar("T")
+
 PROTECT = 7 * 86400.0
 GRACE = 86400.0
 SETTLE = 60.0
+
+
+async def in_a_session(asked: Coroutine[Any, Any, T]) -> T:
+    """What a session would be answered: it is run by callbacks, without a current task."""
+    answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    async def ask() -> None:
+        try:
+            answer.set_result(await asked)
+        except Exception as error:  # noqa: BLE001 - for the test to see
+            answer.set_exception(error)
+
+    Stepper(asyncio.get_running_loop(), ask())
+    return await answer
 
 
 class Plane:
@@ -126,7 +143,7 @@ class Plane:
         accepted: list[NewRecipient] = []
         refused: list[Reply] = []
         for text in recipients:
-            answer = await self.receiver.recipient(envelope, parse_address(text))
+            answer = await in_a_session(self.receiver.recipient(envelope, parse_address(text)))
             (refused if isinstance(answer, Reply) else accepted).append(answer)  # type: ignore[arg-type]
         if accepted:
             body = self.receiver.open_body()
