@@ -1,8 +1,9 @@
 """
 How old a worker must take a directory's data to be (barrier.md 13). Pure; the caller's clocks come in as numbers.
 
-The process that follows a directory moves its row at least every ten seconds. A worker sees the row move and counts
-from there by its own monotonic clock; the wall clock is only asked where there is nothing else, at the start.
+The process that follows a directory moves its row at least every ten seconds, or every `follow` where that is longer. A
+worker sees the row move and counts from there by its own monotonic clock; the wall clock is only asked where there is
+nothing else, at the start.
 
 Guarantees: a wall clock that is set forwards or backwards while the worker runs changes no age by more than the time
 between two looks. At the start an age is what the wall clock says; a row from the future (a clock was set back) counts
@@ -11,13 +12,18 @@ as never followed until it moves.
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 from router.model.directory import DirectoryState
+from router.settings.directory import Ldap
 
 TOLERANCE = 60.0
 """Seconds that clocks of one site may differ, or step back, without being doubted."""
 LATE = 30.0
-"""Seconds after which a directory whose row did not move is not followed, whatever the row says."""
+"""
+Seconds after which a directory whose row did not move is not followed, whatever the row says; twice `follow` where that
+is longer.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,16 @@ class Limits:
 
     stale: float
     stale_delivery: float
+    follow: float = 0.0
+
+    @classmethod
+    def of(cls, ldap: Ldap) -> Self:
+        return cls(ldap.stale, ldap.stale_delivery, ldap.follow)
+
+    @property
+    def late(self) -> float:
+        """Seconds for which the row may stand still (see `LATE`)."""
+        return max(LATE, 2 * self.follow)
 
 
 class Freshness:
@@ -64,7 +80,7 @@ class Freshness:
 
     def current(self, monotonic: float) -> bool:
         """Whether it is followed now. If not, nothing that it does not know may be called unknown."""
-        return self._state is not None and not self._state.fault and self.age(monotonic) <= LATE
+        return self._state is not None and not self._state.fault and self.age(monotonic) <= self._limits.late
 
 
 def _first_age(age: float) -> float:

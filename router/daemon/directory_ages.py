@@ -50,7 +50,7 @@ class DirectoryAges:
 
     def use(self, settings: Settings) -> None:
         """By this configuration from now on; ages that are known stay known."""
-        limits = {ldap.name: Limits(ldap.stale, ldap.stale_delivery) for ldap in settings.ldaps.values()}
+        limits = {ldap.name: Limits.of(ldap) for ldap in settings.ldaps.values()}
         changed = {name for name, one in limits.items() if self._limits.get(name) != one}
         self._limits = limits
         self._found = {name: Freshness(one) if name in changed else self._found[name] for name, one in limits.items()}

@@ -153,16 +153,20 @@ class Dispatcher:
             await self._commit(message, concluded, custody)
         except Exception:
             log.exception("%s could not be put off and waits in memory", message.queue_id)
-            numbers = tuple(custody.own)
+            numbers = tuple([r.number for r in mine])
             asyncio.get_running_loop().call_later(_SET_ASIDE, self._claims.give_back, numbers)
+            custody.let_go(mine)
 
     async def _commit(self, message: QueuedMessage, concluded: Sequence[Concluded], custody: Custody) -> None:
         await self._concluder.commit(message, concluded)
         custody.let_go([recipient for recipient, _, _ in concluded])
 
-    async def _commit_rest(self, message: QueuedMessage, rest: Sequence[Routed], custody: Custody) -> None:
+    async def _commit_rest(self, lane: str, message: QueuedMessage, rest: Sequence[Routed], custody: Custody) -> None:
         for part in portions([self._concluder.without_delivery(message, one) for one in rest]):
-            await self._commit(message, part, custody)
+            try:
+                await self._commit(message, part, custody)
+            except Exception as error:  # noqa: BLE001 - what is wrong with these is nothing for the others to wait for
+                await self._put_off(lane, Work(message, tuple([one for one, _, _ in part])), custody, error)
 
     # -- deciding ---------------------------------------------------------------------------------------------
 
@@ -236,7 +240,7 @@ class Dispatcher:
             if plan.away:
                 await self._hand_over(message, plan.away, custody)
             if plan.rest:
-                await self._commit_rest(message, plan.rest, custody)
+                await self._commit_rest(lane, message, plan.rest, custody)
             if entry is not None:
                 in_doubt = await self._transmit(lane, message, plan, entry, again, custody)
             elif plan.here:

@@ -21,9 +21,15 @@ MAX_TARGETS = 100
 """Addresses that one mailbox may forward to."""
 
 
-def forwards(mailbox: Mailbox) -> bool:
-    """Whether its mail goes elsewhere, too, or instead. Without a home, the routing address is a forward."""
-    return bool(mailbox.forwards) or bool(mailbox.route and not mailbox.home)
+def targets_of(mailbox: Mailbox) -> tuple[str, ...]:
+    """Where its mail goes, too, or instead, as stated. Without a home, the routing address is such a target."""
+    routed = (mailbox.route,) if mailbox.route and not mailbox.home else ()
+    return tuple(dict.fromkeys((*mailbox.forwards, *routed)))
+
+
+def keeps_copy(mailbox: Mailbox) -> bool:
+    """Whether its own address gets its mail, too; a routing address in place of a home gets all of it."""
+    return mailbox.keeps and not (mailbox.route and not mailbox.home)
 
 
 def copies(mailbox: Mailbox, facts: DispatchFacts) -> bool:
@@ -37,8 +43,7 @@ def expansion(mailbox: Mailbox, address: Address, keys: tuple[str, ...], facts: 
         return _circle(mailbox, keys, facts)
     if len(facts.via) >= HOPS:
         return _loop(mailbox, f"more than {HOPS} forwards behind each other: {_chain(facts.via, mailbox)}")
-    routed = bool(mailbox.route and not mailbox.home)
-    wires = (*mailbox.forwards, mailbox.route) if routed else mailbox.forwards
+    wires = targets_of(mailbox)
     if len(wires) > MAX_TARGETS:
         return Later(BAD_ROUTE_DATA, mailbox.key, why=f"it forwards to {len(wires)} addresses, over {MAX_TARGETS}")
     targets: dict[str, Address] = {}
@@ -48,7 +53,7 @@ def expansion(mailbox: Mailbox, address: Address, keys: tuple[str, ...], facts: 
         except AddressSyntaxError as error:
             return Later(BAD_ROUTE_DATA, mailbox.key, why=f"it forwards to {wire!r}: {error}")
         targets.setdefault(target.key, target)
-    return Expand(mailbox.key, tuple(targets.values()), mailbox.keeps and not routed, keys)
+    return Expand(mailbox.key, tuple(targets.values()), keeps_copy(mailbox), keys)
 
 
 def aimed(wire: str, address: Address) -> Address:

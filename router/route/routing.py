@@ -37,7 +37,7 @@ from router.model.route import (
     Route,
 )
 from router.route import replies
-from router.route.forwards import copies, expansion, forwards
+from router.route.forwards import copies, expansion, targets_of
 from router.route.marks import FORWARD, verify
 from router.settings.schema import Settings
 
@@ -122,7 +122,7 @@ class Routing:
             return Later(replies.BAD_ROUTE_DATA, mailbox.key, why=mailbox.problem)
         match mailbox.status:
             case Status.ACTIVE:
-                if found.kind is Kind.MAILBOX and forwards(mailbox) and not copies(mailbox, facts):
+                if found.kind is Kind.MAILBOX and targets_of(mailbox) and not copies(mailbox, facts):
                     return expansion(mailbox, found.address, _keys(found), facts)
                 return self._to_store(found, mailbox.home)
             case Status.DISABLED:

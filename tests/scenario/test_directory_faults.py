@@ -1,18 +1,19 @@
 """
 Servers that do not answer as they should: silent, closing, with an expired certificate, a wrong password, limits,
-referrals, no such base. Known people are served by what is known, nobody is refused for good, the alarm says why.
+referrals, no such base. Under traffic, known people are served by what is known, nobody is refused for good, the
+alarm says why.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import trustme
-from support.directory_site import answer, directory_site, followed, source_of, submit
+from support.directory_site import answer, directory_site, followed, source_of
 from support.directory_traffic import Traffic
 from support.people_ldif import NEW_HOST, PEOPLE, referral, sun_dn, sun_domain, sun_person
 from support.site import Site, StoreAt
@@ -25,7 +26,13 @@ pytestmark = pytest.mark.slow
 
 Until = Callable[..., Awaitable[None]]
 Stores = dict[str, RecordingStore]
-ANN, BOB, NOBODY = "ann@example.edu", "bob@example.edu", "nobody@example.edu"
+TAKEN, REFUSED, PUT_OFF = "250 2.1.5", "550 5.1.1", "451 4.4.3"
+GROUPS = {
+    "known": ("ann@example.edu", "bob@example.edu"),
+    "extended": ("ann+x@example.edu",),
+    "unknown": ("nobody-{}@example.edu", "nobody@example.edu"),
+}
+DEADLINE = 2.0
 PERSONS = [sun_domain("example.edu"), sun_person("ann"), sun_person("bob", NEW_HOST)]
 CROWD = [sun_person(f"user{number}") for number in range(30)]
 SMALL = "sizelimit size.soft=5 size.hard=5 size.prtotal=20"
@@ -71,34 +78,69 @@ async def listener(*, closes: bool) -> AsyncIterator[str]:
             writer.close()
 
 
-async def spoilt(site: Site, server: Slapd, until: Until, ldap: dict[str, Any], why: str) -> None:
-    """With this in the source of the directory: known people are served, others wait, the alarm says why."""
-    source = {key: value for key, value in (source_of(server) | ldap).items() if value is not None}
-    await asyncio.to_thread(site.reload, {"directory": ["database", {"ldap": source}]})
-    with contextlib.suppress(AssertionError):
-        await until(lambda: why in down(site), "the alarm says why", patience=15.0)
-    assert why in down(site)
-    for address, said in ((ANN, "250"), ("ann+x@example.edu", "250"), (NOBODY, "451 4.4.3")):
-        assert (await asyncio.to_thread(answer, site, address)).startswith(said), (why, address)
+class Trial:
+    """A site under traffic whose directory's `ldap:` section is spoilt again and again, and mended in the end."""
 
+    def __init__(self, site: Site, server: Slapd, stores: Stores, until: Until) -> None:
+        self.site = site
+        self._server = server
+        self._stores = stores
+        self._until = until
+        self._traffic = Traffic(site, GROUPS)
 
-async def mended(site: Site, server: Slapd, stores: Stores, until: Until, count: int) -> None:
-    await asyncio.to_thread(site.reload, {"directory": ["database", {"ldap": source_of(server)}]})
-    await until(lambda: not down(site), "the directory is followed again")
-    await until(lambda: answer(site, NOBODY).startswith("550 5.1.1"), "unknown is said again", patience=10.0)
-    await asyncio.to_thread(submit, site, ANN, BOB, tag="last")
-    assert await site.drained() == 0
-    assert [len(stores[name].arrivals) for name in ("old", "new", "lists")] == [count, count, 0]
-    site.balance()
+    async def __aenter__(self) -> Self:
+        await self._until(lambda: followed(self.site), "the directory is followed")
+        self._traffic.__enter__()
+        await self._until(lambda: REFUSED in self._traffic.codes("unknown"), "unknown addresses are refused")
+        self._began = self._traffic.mark()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._traffic.__exit__()
+
+    async def spoil(self, ldap: Mapping[str, Any], why: str, *, unknown: str = PUT_OFF) -> None:
+        """With this in the section: known people are served, `unknown` is said to others, the alarm says why."""
+        await self._reload(ldap)
+        with contextlib.suppress(AssertionError):
+            await self._until(lambda: why in down(self.site), "the alarm says why", patience=15.0)
+        assert why in down(self.site)
+        told = self._traffic.mark()
+        await asyncio.sleep(1.0)
+        for group in GROUPS:
+            wanted = unknown if group == "unknown" else TAKEN
+            assert set(self._traffic.codes(group, told)) == {wanted}, (why, group)
+
+    async def mend(self) -> None:
+        """The section as it was: unknown addresses are refused again, everything accepted arrives once."""
+        await self._reload({})
+        await self._until(lambda: not down(self.site), "the directory is followed again")
+        back = self._traffic.mark()
+        await self._until(
+            lambda: REFUSED in self._traffic.codes("unknown", back), "unknown is said again", patience=10.0
+        )
+        await asyncio.to_thread(self._traffic.stop)
+        for group in ("known", "extended"):
+            assert set(self._traffic.codes(group, self._began)) == {TAKEN}
+        assert max(self._traffic.longest(group) for group in GROUPS) < DEADLINE + 1
+        assert await self.site.drained() == 0
+        self._traffic.exactly_once(self._stores.values())
+        self.site.balance()
+
+    async def _reload(self, ldap: Mapping[str, Any]) -> None:
+        source = {key: value for key, value in (source_of(self._server) | dict(ldap)).items() if value is not None}
+        await asyncio.to_thread(self.site.reload, {"directory": ["database", {"ldap": source}]})
 
 
 async def test_servers_that_do_not_answer(site: Site, stores: Stores, server: Slapd, until: Until) -> None:
-    async with listener(closes=False) as silent, listener(closes=True) as closing, site:
-        await until(lambda: followed(site), "the directory is followed")
-        for number, (uri, why) in enumerate(((silent, "no answer in time"), (closing, "terminated by server"))):
-            await spoilt(site, server, until, {"uri": uri}, why)
-            await asyncio.to_thread(submit, site, ANN, BOB, tag=f"m{number}")
-        await mended(site, server, stores, until, 3)
+    async with (
+        listener(closes=False) as silent,
+        listener(closes=True) as closing,
+        site,
+        Trial(site, server, stores, until) as trial,
+    ):
+        await trial.spoil({"uri": silent}, "no answer in time")
+        await trial.spoil({"uri": closing}, "terminated by server")
+        await trial.mend()
 
 
 async def test_logins_that_are_refused_and_certificates_that_are_not_believed(
@@ -109,29 +151,25 @@ async def test_logins_that_are_refused_and_certificates_that_are_not_believed(
     (tmp_path / "wrong").write_text("wrong\n")
     (tmp_path / "wrong").chmod(0o600)
     expired = authority.issue_cert("localhost", not_before=past - timedelta(days=9), not_after=past)
+    tls = {"ca_file": str(tmp_path / "ca.pem"), "plain_password": None}
     with Slapd(PERSONS, security=Security(expired)) as server:
         site = directory_site(tmp_path, places(stores), server)
-        tls = {"ca_file": str(tmp_path / "ca.pem"), "plain_password": None}
-        async with site:
-            await until(lambda: followed(site), "the directory is followed")
-            await spoilt(site, server, until, {"uri": server.tls_uri, **tls}, "expired")
-            await spoilt(
-                site, server, until, {"starttls": True, "uri": f"ldap://localhost:{server.port}", **tls}, "expired"
-            )
-            await spoilt(site, server, until, {"password_file": str(tmp_path / "wrong")}, "login: result 49")
+        async with site, Trial(site, server, stores, until) as trial:
+            await trial.spoil({"uri": server.tls_uri, **tls}, "expired")
+            await trial.spoil({"uri": f"ldap://localhost:{server.port}", "starttls": True, **tls}, "expired")
+            await trial.spoil({"password_file": str(tmp_path / "wrong")}, "login: result 49")
             assert "let (me) in" not in site.relay.log.read_text()
-            await mended(site, server, stores, until, 1)
+            await trial.mend()
 
 
 async def test_answers_that_are_none(site: Site, stores: Stores, server: Slapd, until: Until) -> None:
     elsewhere = referral("away", "ldap://127.0.0.1:9")
     with Slapd([*PERSONS, elsewhere]) as referring:
-        async with site:
-            await until(lambda: followed(site), "the directory is followed")
-            await spoilt(site, server, until, {"base": f"ou=nowhere,{BASE}"}, "result 32")
-            await spoilt(site, server, until, {"uri": referring.uri, "base": f"ou=away,{PEOPLE}"}, "result 10")
-            await spoilt(site, server, until, {"uri": referring.uri}, "referrals are not followed")
-            await mended(site, server, stores, until, 1)
+        async with site, Trial(site, server, stores, until) as trial:
+            await trial.spoil({"base": f"ou=nowhere,{BASE}"}, "result 32")
+            await trial.spoil({"uri": referring.uri, "base": f"ou=away,{PEOPLE}"}, "result 10")
+            await trial.spoil({"uri": referring.uri}, "referrals are not followed")
+            await trial.mend()
 
 
 async def test_a_server_whose_limit_cuts_the_sweep_short_takes_nobody_away(
@@ -139,34 +177,30 @@ async def test_a_server_whose_limit_cuts_the_sweep_short_takes_nobody_away(
 ) -> None:
     with Slapd([*PERSONS, *CROWD]) as server, Slapd([*PERSONS, *CROWD], limits=SMALL) as small:
         site = directory_site(tmp_path, places(stores), server)
-        async with site:
-            await until(lambda: followed(site), "the directory is followed")
-            source = source_of(server) | {"uri": small.uri, "page_size": 10}
-            await asyncio.to_thread(site.reload, {"directory": ["database", {"ldap": source}]})
-            await until(lambda: down(site), "the sweep fails", patience=15.0)
-            assert "result 4" in down(site)
+        async with site, Trial(site, server, stores, until) as trial:
+            # Its sweeps fail, yet it answers who is asked for: a no of such an answer counts.
+            await trial.spoil({"uri": small.uri, "page_size": 10}, "result 4", unknown=REFUSED)
             for number in range(30):
                 assert (await asyncio.to_thread(answer, site, f"user{number}@example.edu")).startswith("250")
-            await mended(site, server, stores, until, 1)
+            await trial.mend()
 
 
 @pytest.mark.parametrize("how", ["silent", "killed"])
 async def test_another_server_takes_over(tmp_path: Path, stores: Stores, until: Until, how: str) -> None:
-    groups = {"known": (ANN, BOB), "extended": ("ann+x@example.edu",), "unknown": ("nobody-{}@example.edu", NOBODY)}
     with Slapd([*PERSONS, *CROWD]) as first, Slapd(follows=Follows(first)) as second:
         await until(lambda: second.entry(sun_dn("bob")), "the replica has everybody")
         site = directory_site(tmp_path, places(stores), first, ldap={"uri": [first.uri, second.uri]})
         async with site:
             await until(lambda: followed(site), "the directory is followed")
-            with Traffic(site, groups) as traffic:
-                await until(lambda: "550 5.1.1" in traffic.codes("unknown"), "unknown addresses are refused")
+            with Traffic(site, GROUPS) as traffic:
+                await until(lambda: REFUSED in traffic.codes("unknown"), "unknown addresses are refused")
                 (first.stall if how == "silent" else first.kill)()
                 mark = traffic.mark()
                 await asyncio.sleep(3.0)
                 later = traffic.mark()
                 await asyncio.sleep(1.0)
-                assert set(traffic.codes("known", mark)) == set(traffic.codes("extended", mark)) == {"250 2.1.5"}
-                assert set(traffic.codes("unknown", since=later)) == {"550 5.1.1"}
+                assert set(traffic.codes("known", mark)) == set(traffic.codes("extended", mark)) == {TAKEN}
+                assert set(traffic.codes("unknown", since=later)) == {REFUSED}
                 assert not down(site)
                 await asyncio.to_thread(traffic.stop)
             assert await site.drained() == 0

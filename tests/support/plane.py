@@ -51,6 +51,8 @@ async def in_a_session(asked: Coroutine[Any, Any, T]) -> T:
     async def ask() -> None:
         try:
             answer.set_result(await asked)
+        except asyncio.CancelledError:
+            answer.cancel()
         except Exception as error:  # noqa: BLE001 - for the test to see
             answer.set_exception(error)
 
@@ -146,10 +148,13 @@ class Plane:
             answer = await in_a_session(self.receiver.recipient(envelope, parse_address(text)))
             (refused if isinstance(answer, Reply) else accepted).append(answer)  # type: ignore[arg-type]
         if accepted:
-            body = self.receiver.open_body()
-            await body.write(b"Subject: x\r\n\r\nhello\r\n")
-            await self.receiver.message(envelope, accepted, body, HeaderFacts(), self.clock.wall())
+            await in_a_session(self._keep(envelope, accepted))
         return refused
+
+    async def _keep(self, envelope: Envelope, accepted: list[NewRecipient]) -> None:
+        body = self.receiver.open_body()
+        await body.write(b"Subject: x\r\n\r\nhello\r\n")
+        await self.receiver.message(envelope, accepted, body, HeaderFacts(), self.clock.wall())
 
     def hold(self, mailbox: str) -> Hold:
         """A hold opened and applied here, in one go, with the acknowledgement's blocking rows."""

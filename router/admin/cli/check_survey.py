@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from router.admin.cli.address_book import AddressBook
-from router.admin.cli.route_chain import keeps_copy, targets_of
 from router.model.address import AddressSyntaxError, parse_address
 from router.model.directory import (
     DirectoryItem,
@@ -24,6 +23,7 @@ from router.model.directory import (
     is_catch_all,
 )
 from router.model.mailbox import Mailbox
+from router.route.forwards import keeps_copy, targets_of
 
 SHOWN = 20
 MOST_FORWARDERS = 100_000

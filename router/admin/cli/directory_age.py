@@ -37,7 +37,7 @@ class Age:
 
 def age_of(state: DirectoryState, source: Ldap, *, running: bool, now: float) -> Age:
     """How old a directory's data are now."""
-    clock = Freshness(Limits(source.stale, source.stale_delivery))
+    clock = Freshness(Limits.of(source))
     clock.saw(state, now, 0.0)
     seconds = clock.age(0.0)
     return Age(

@@ -8,25 +8,13 @@ A circle ends well where a mailbox on it keeps a copy; otherwise its mail waits,
 from collections.abc import Awaitable, Callable
 
 from router.admin.cli.route_answer import FORWARD, Explained, Link
-from router.model.address import Address, AddressSyntaxError
-from router.model.mailbox import Mailbox
+from router.model.address import Address
 from router.route.forwards import HOPS, aimed
 
 MOST = 200
 _WORST = ("ok", "unresolved", "refused")
 
 Explain = Callable[[Address], Awaitable[Explained]]
-
-
-def targets_of(mailbox: Mailbox) -> tuple[str, ...]:
-    """Where its mail goes instead of the home, or also; without a home, the routing address is such a target."""
-    routed = (mailbox.route,) if mailbox.route and not mailbox.home else ()
-    return tuple(dict.fromkeys((*mailbox.forwards, *routed)))
-
-
-def keeps_copy(mailbox: Mailbox) -> bool:
-    """Whether its home has its mail, too."""
-    return mailbox.keeps and bool(mailbox.home)
 
 
 def worst(verdicts: list[str]) -> str:
@@ -56,11 +44,7 @@ class Chain:
             if len(self._links) >= MOST:
                 self._links.append(Link(len(via), wire, "unresolved", note=f"not followed: over {MOST} addresses"))
                 return
-            try:
-                target = aimed(wire, received)
-            except AddressSyntaxError as error:
-                self._links.append(Link(len(via), wire, "unresolved", note=f"no address: {error}"))
-                continue
+            target = aimed(wire, received)  # an address: the relay would not forward to what is none
             found = await self._explain(target)
             verdict, note = self._judge(found, via, kept)
             self._links.append(Link(len(via), target.wire, verdict, found, note))

@@ -12,7 +12,7 @@ from functools import partial
 
 from router.admin.cli.output import span
 from router.admin.cli.route_answer import AS_HOLD, FORWARD, Explained, Question
-from router.admin.cli.route_chain import Chain, keeps_copy, targets_of, worst
+from router.admin.cli.route_chain import Chain, worst
 from router.admin.cli.route_live import LiveSource
 from router.admin.cli.route_origin import Origin, Origins, shown
 from router.classify.classifier import CachingClassifier
@@ -20,8 +20,9 @@ from router.control.schema import DATABASE
 from router.errors import BadRouteData, LookupFailed
 from router.model.address import Address, AddressSyntaxError, parse_address
 from router.model.directory import is_catch_all
-from router.model.mailbox import LIST, Hold, Mailbox, Status
+from router.model.mailbox import Hold, Mailbox, Status
 from router.model.route import SMARTHOST_LANE, Classification, Deliver, Expand, Held, Kind, Later, Park, Refuse, Route
+from router.route.forwards import keeps_copy, targets_of
 from router.route.routing import Routing
 from router.settings.schema import Settings
 
@@ -123,31 +124,23 @@ class Explainer:
     def _routed(self, address: Address, found: Classification, *, forwarded: bool) -> Explained:
         if found.kind is Kind.FOREIGN:
             return self._foreign(address, found, forwarded=forwarded)
-        mailbox = found.mailbox
-        goes_on = mailbox is not None and _goes_on(mailbox)
-        if goes_on and mailbox is not None:
-            if not keeps_copy(mailbox):
-                return self._sent_on(address, found, mailbox)
-            found = replace(found, mailbox=replace(mailbox, forwards=()))
         route = self.routing.at_reception(found, self.question.at)
         base = Explained(
             address.wire,
             "ok",
-            FORWARD if goes_on else "deliver",
+            "deliver",
             kind=found.kind.value,
             extension=found.extension,
             steps=found.steps,
-            remarks=(*self._remarks(address), *self._status_remarks(mailbox, route)),
+            remarks=(*self._remarks(address), *self._status_remarks(found.mailbox, route)),
         )
-        if mailbox is not None:
-            base = self._with_mailbox(base, mailbox)
+        if found.mailbox is None:
+            return self._with_route(base, route)
+        base = self._with_mailbox(base, found.mailbox)
+        if isinstance(route, Expand) and route.keeps:
+            base, copy = replace(base, action=FORWARD), replace(found, mailbox=replace(found.mailbox, forwards=()))
+            route = self.routing.at_reception(copy, self.question.at)
         return self._with_route(base, route)
-
-    def _sent_on(self, address: Address, found: Classification, mailbox: Mailbox) -> Explained:
-        """All of it goes elsewhere; there is no copy for the home."""
-        base = Explained(address.wire, "ok", FORWARD, kind=found.kind.value, extension=found.extension)
-        base = replace(base, steps=found.steps, remarks=self._remarks(address), reply="250 2.1.5")
-        return self._with_mailbox(base, mailbox)
 
     def _foreign(self, address: Address, found: Classification, *, forwarded: bool) -> Explained:
         route = self.routing.at_reception(found, self.question.at)
@@ -194,11 +187,13 @@ class Explainer:
                     reply="250 2.1.5",
                     remarks=(*base.remarks, _held_since(route.hold, self.question.at)),
                 )
-            case Expand():  # of a catch-all, say: where it leads is told by the chain
+            case Expand():  # where it leads is told by the chain
                 return replace(base, action=FORWARD, reply="250 2.1.5")
             case Refuse() | Later():
                 verdict, action = ("refused", "refuse") if isinstance(route, Refuse) else ("unresolved", "later")
-                return replace(base, verdict=verdict, action=action, reply=str(route.reply))
+                why = (route.why,) if isinstance(route, Later) and route.why else ()
+                remarks = (*base.remarks, *why)
+                return replace(base, verdict=verdict, action=action, reply=str(route.reply), remarks=remarks)
             case Park():
                 return replace(base, verdict="unresolved", action="park", reply=route.reason)
 
@@ -257,12 +252,6 @@ class Explainer:
 def _held_since(hold: Hold, now: float) -> str:
     number = f"hold {hold.number}" if hold.number else "a hold"
     return f"kept by {number} ({hold.reason}), for {span(now - hold.opened_at)}"
-
-
-def _goes_on(mailbox: Mailbox) -> bool:
-    """Whether its forwards are in force: a mailbox on hold holds them, too."""
-    active = mailbox.hold is None and mailbox.status in {Status.ACTIVE, Status.OVERQUOTA}
-    return active and not mailbox.problem and mailbox.kind != LIST and bool(targets_of(mailbox))
 
 
 def _aged(one: Explained, origin: Origin | None) -> Explained:

@@ -14,7 +14,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from router.admin.cli.directory_age import Age, age_of, unnamed
-from router.admin.cli.status_view import alive
+from router.admin.cli.status_view import any_alive
 from router.control import entries, following, losses, mailboxes, members
 from router.control.database import ControlDatabase
 from router.control.schema import DATABASE
@@ -88,11 +88,7 @@ class Origins:
 
     def _age(self, connection: Connection, source: str) -> Age:
         state = next((one for one in following.states(connection) if one.source == source), DirectoryState(source))
-        settings = self._sources.get(source)
+        settings, running = self._sources.get(source), any_alive(members.all_members(connection))
         if settings is None:
-            return unnamed(state, running=_running(connection))
-        return age_of(state, settings, running=_running(connection), now=time.time())
-
-
-def _running(connection: Connection) -> bool:
-    return any(alive(one) is not False for one in members.all_members(connection))
+            return unnamed(state, running=running)
+        return age_of(state, settings, running=running, now=time.time())

@@ -8,7 +8,7 @@ named in `unreadable` and left out; the rest is shown all the same.
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
@@ -81,7 +81,7 @@ class ControlView:
     @property
     def running(self) -> bool:
         """A worker is registered whose process is there, or runs on another host."""
-        return any(alive(one) is not False for one in self.members)
+        return any_alive(self.members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +160,13 @@ def alive(member: Member) -> bool | None:
     return True
 
 
+def any_alive(registered: Iterable[Member]) -> bool:
+    """Whether a worker is registered whose process is there, or runs on another host."""
+    return any(alive(one) is not False for one in registered)
+
+
 def _control(connection: Connection, sources: Mapping[str, Ldap], now: float) -> ControlView:
     registered = tuple(members.all_members(connection))
-    running = any(alive(one) is not False for one in registered)
     return ControlView(
         epoch=changes.current_epoch(connection),
         fingerprint=configuration.current(connection),
@@ -171,7 +175,7 @@ def _control(connection: Connection, sources: Mapping[str, Ldap], now: float) ->
         alarms=tuple(alarms.open_alarms(connection)),
         paused={one.store: one for one in stores.paused(connection)},
         homes=mailboxes.homes(connection),
-        directories=_directories(connection, sources, running=running, now=now),
+        directories=_directories(connection, sources, running=any_alive(registered), now=now),
     )
 
 

@@ -7,6 +7,8 @@ import pytest
 from support.people_ldif import OLD_HOST, delete, replace, sun_dn, sun_person
 from support.slapd import Slapd
 
+from router.route.forwards import MAX_TARGETS
+
 pytestmark = pytest.mark.slow
 Site = Any
 Build = Callable[[Slapd], Site]
@@ -217,3 +219,23 @@ def test_two_mailboxes_with_one_address_are_in_dispute(site: Site) -> None:
     status, found = one(site, "both@example.edu")
     assert (status, found["reply"][:9]) == (1, "451 4.3.5")
     assert found["mailbox"] in {"la@example.edu", "lb@example.edu"}
+
+
+def test_who_is_over_quota_there_forwards_nothing(site: Site) -> None:
+    site.server.modify(forwarding("ma", "user3@example.edu", mailUserStatus="overquota"))
+    site.server.modify(forwarding("mb", "user3@example.edu", keep=True, mailUserStatus="overquota"))
+    site.follow()
+    for name in ("ma", "mb"):
+        status, found = one(site, f"{name}@example.edu")
+        assert (status, found["verdict"], found["action"]) == (1, "unresolved", "later")
+        assert (found["reply"][:9], found["chain"]) == ("452 4.2.2", [])
+
+
+def test_too_many_forwards_are_told_as_the_relay_takes_them(site: Site) -> None:
+    many = [f"n{number}@elsewhere.org" for number in range(MAX_TARGETS + 1)]
+    site.server.modify(forwarding("na", *many))
+    site.follow()
+    status, found = one(site, "na@example.edu")
+    assert (status, found["action"], found["reply"][:9]) == (1, "later", "451 4.3.5")
+    assert f"over {MAX_TARGETS}" in str(found["remarks"])
+    assert found["chain"] == []

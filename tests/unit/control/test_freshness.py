@@ -74,6 +74,14 @@ def test_never_followed_is_infinitely_old() -> None:
     assert (one.age(1e9), one.answers(1.0), one.delivers(1.0), one.current(1.0)) == (math.inf, False, False, False)
 
 
+def test_a_directory_that_is_looked_at_seldom_is_followed_between_two_looks() -> None:
+    one = Freshness(Limits(stale=4 * 3600, stale_delivery=600, follow=300))
+    one.saw(state(1000.0), wall=1000.0, monotonic=0.0)
+    assert one.current(310.0)
+    assert one.current(600.0)
+    assert not one.current(600.1)
+
+
 def test_nothing_is_denied_while_it_is_not_followed() -> None:
     one = Freshness(LIMITS)
     one.saw(state(1000.0), wall=1000.0, monotonic=0.0)

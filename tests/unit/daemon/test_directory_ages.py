@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from router.admin.cli.directory_age import age_of
 from router.control.freshness import LATE
 from router.control.schema import DATABASE
 from router.daemon.directory_ages import DirectoryAges
@@ -183,6 +184,18 @@ def test_a_refusal_counts_only_while_its_directory_is_followed(rig: Rig) -> None
     rig.look_at(rig.state(), rig.state("other"))
     rig.clock.now += LATE + 1
     assert (refuses("ldap"), refuses(DATABASE)) == (False, True)
+
+
+def test_one_that_is_looked_at_seldom_is_no_outage_between_two_looks(rig: Rig) -> None:
+    seldom = settings("ldap", follow=300.0, stale_delivery=600.0, stale=700.0)
+    rig.ages.use(seldom)
+    rig.look_at(rig.state())
+    rig.clock.now += 310
+    rig.ages.look()
+    assert rig.doubted == 0
+    assert rig.ages.refuses(Mailbox("ann@example.edu", "old", Status.DISABLED, source="ldap"))
+    now = rig.clock.wall()
+    assert age_of(rig.state(age=310.0), seldom.ldaps["ldap"], running=True, now=now).followed
 
 
 def test_an_alarm_tells_that_mail_waits_for_a_directory_nobody_follows_any_more(rig: Rig) -> None:

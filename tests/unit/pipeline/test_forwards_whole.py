@@ -180,14 +180,19 @@ async def test_target_in_dispute_stops_nobody_else(tmp_path: Path) -> None:
     await spool.close()
 
 
-async def test_message_that_opens_too_many_opens_what_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("sizes", "places", "delivered"), [((100, 100, 100), 250, 200), ((100, 90, 10), 110, 110)], ids=["last", "middle"]
+)
+async def test_message_that_opens_too_many_opens_what_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], places: int, delivered: int
+) -> None:
     """Nobody waits for those for whom there is no place in the message, and no transaction grows without bound."""
-    monkeypatch.setattr("router.spool.expanding.LAST_PLACE", MAX_RECIPIENTS + 249)
-    monkeypatch.setattr("router.pipeline.conclude.MOST_OPENED", 150, raising=False)
+    monkeypatch.setattr("router.spool.expanding.LAST_PLACE", MAX_RECIPIENTS + places - 1)
+    monkeypatch.setattr("router.pipeline.conclude.MOST_OPENED", 99)
     directory, arrivals = Directory(), list[Any]()
     names = [f"many{at}@example.edu" for at in range(3)]
-    for name in names:
-        targets = tuple(f"{name.partition('@')[0]}-{at}@outside.example" for at in range(100))
+    for name, size in zip(names, sizes, strict=True):
+        targets = tuple(f"{name.partition('@')[0]}-{at}@outside.example" for at in range(size))
         directory.people[name] = Mailbox(name, "old", forwards=targets, keeps=False)
     spool = await Spool.open(tmp_path / "0001", 1, create=True, options=OPTIONS)
     whole = Whole(directory, spool, arrivals)
@@ -195,10 +200,10 @@ async def test_message_that_opens_too_many_opens_what_it_can(tmp_path: Path, mon
         assert await whole.plane.send(*names) == []
         for _ in range(500):
             await asyncio.sleep(0.01)
-            if sum(taken(arrivals).values()) == 200 and not len(whole.plane.claims):
+            if sum(taken(arrivals).values()) == delivered and not len(whole.plane.claims):
                 break
         counts = (await spool.desk.counts()).mail
-        assert (counts.forwarded, counts.delivered, counts.queued) == (2, 200, 1)
+        assert (counts.forwarded, counts.delivered, counts.queued) == (2, delivered, 1)
         assert counts.balanced
         assert {kind for kind, _, _ in whole.plane.notes.alarms} == {"internal"}
     await whole.classifier.close()

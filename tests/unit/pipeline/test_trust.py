@@ -69,6 +69,14 @@ async def test_who_is_on_hold_stays_on_hold() -> None:
     assert await one.classify(ADDRESS) is found
 
 
+async def test_who_is_spared_is_answered_however_old_it_is() -> None:
+    found = mailbox("ldap")
+    assert TrustedClassifier(Inner(found), lambda _: False, lambda one: one is not found).known(ADDRESS) is None
+    one = TrustedClassifier(Inner(found), lambda _: False, lambda one: one is found)
+    assert one.known(ADDRESS) is found
+    assert await one.classify(ADDRESS) is found
+
+
 @pytest.mark.parametrize("kind", [Kind.LIST, Kind.SERVICE, Kind.UNKNOWN, Kind.FOREIGN])
 async def test_what_is_nobodys_mailbox_needs_no_directory(kind: Kind) -> None:
     found = Classification(ADDRESS, kind, 1, source="configuration")
