@@ -20,7 +20,7 @@ from router.control.results import ReleaseResult
 from router.control.turn import Turn
 from router.control.written import Stage, Stand, Write
 from router.errors import Conflict, NotFound
-from router.model.directory import Standing, Standpoint
+from router.model.directory import Standpoint
 from router.model.mailbox import Hold, Mailbox
 
 
@@ -151,13 +151,10 @@ def intend_hold(connection: Connection, number: int, place: Place, before: Stand
     held = same(before.status, value)
     if known is not None and known.state is Stage.HELD:
         return known
-    if known is None or known.state in {Stage.NOTED, Stage.UNHELD}:
-        standing = Standing.HOLD if held else written.own_standing(place.known[0].entry, place.stand)
-        told = standing.value if held or standing is not Standing.HOLD else ""
-        key, source = place.mailbox.key, place.mailbox.source
-        write = Write(number, key, source, folded(before.dn), Stage.HOLDING, before.status, before.host, told)
-    elif not held:  # what is there now is what somebody else wrote since, or what a broken-off release restored
-        write = replace(known, state=Stage.HOLDING, status_before=before.status, dn=folded(before.dn))
+    if known is None or known.state in {Stage.NOTED, Stage.UNHELD} or not held:
+        # If it was written once: what is there now somebody else wrote since, or a broken-off release restored it.
+        write = known or Write(number, place.mailbox.key, place.mailbox.source, "", Stage.NOTED, None, None)
+        write = replace(write, state=Stage.HOLDING, status_before=before.status, dn=folded(before.dn))
     elif known.state is Stage.RELEASING:
         write = replace(known, state=Stage.HELD, version=before.version)
     else:
@@ -184,7 +181,7 @@ def intend_release(connection: Connection, hold: Hold, place: Place, before: Sta
         raise Overtaken(f"another command is at work on {place.mailbox.key}")
     if write is None or write.state is Stage.NOTED:
         key, source = place.mailbox.key, place.mailbox.source
-        write = Write(hold.number, key, source, folded(before.dn), Stage.UNHELD, before.status, before.host, "")
+        write = Write(hold.number, key, source, folded(before.dn), Stage.UNHELD, before.status, before.host)
     state = Stage.UNHELD if write.state is Stage.UNHELD else Stage.RELEASING
     write = replace(write, state=state)
     if terms.to is not None:
@@ -195,15 +192,15 @@ def intend_release(connection: Connection, hold: Hold, place: Place, before: Sta
     return write
 
 
-def stand_after(place: Place, plan: Plan, after: Standpoint, terms: Terms, at: float) -> Stand:
+def stand_after(place: Place, plan: Plan, before: Standpoint, after: Standpoint, terms: Terms, at: float) -> Stand:
     """What counts until the mirror has read the version that was just written and read back as `after`."""
-    standing = plan.standing
-    if terms.writes_status and same(after.status, terms.hold_value):
-        standing = Standing.HOLD.value
+    standing = "" if after.standing is None else after.standing.value
+    # Where nothing was written the mirror may have read it already, and then what it shows is no stale likeness.
+    base = place.known[0].digest if after.version != before.version else ""
     stand = standing_home(place, terms.to, by_value=terms.host is None)
     if plan.takes_home_back:
         stand = replace(stand, home=place.mailbox.home, by_value=False)
-    return replace(stand, standing=standing, version=after.version, base=place.known[0].digest, at=at)
+    return replace(stand, standing=standing, version=after.version, base=base, at=at)
 
 
 def standing_home(place: Place, to: str | None, *, by_value: bool) -> Stand:

@@ -49,7 +49,6 @@ class Write:
     status_before: str | None
     """The raw value that the hold replaced; None: the attribute was absent."""
     host_before: str | None
-    standing_before: str
     home: str = ""
     """The store that a release is about to write as home."""
     host: str | None = None
@@ -149,7 +148,6 @@ def _write(row: Any) -> Write:
         Stage(row.state),
         row.status_before,
         row.host_before,
-        row.standing_before,
         row.home,
         row.host,
         row.version,
