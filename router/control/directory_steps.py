@@ -59,11 +59,12 @@ def find_place(connection: Connection, key: str) -> Place:
     """Read it all in one transaction. Raises `NotFound`."""
     mailbox = holds.require(connection, key)
     write = written.of_hold(connection, mailbox.hold.number) if mailbox.hold is not None else None
-    stand = written.stands(connection, [key]).get(key)
     known = [one for one in entries.of_keys(connection, [key]).get(key, []) if one.source == mailbox.source]
     noted = entries.of_dn(connection, write.source, write.dn) if write is not None else []
     if noted and noted[0].entry.key != key:
         known = noted
+    name = known[0].entry.key if known else key
+    stand = written.stands(connection, [name]).get(name)
     gone = mailbox.source != schema.DATABASE and not known
     heirs = succession.successors(connection, [key]).get(key, set()) if gone else set()
     return Place(mailbox, tuple(known), write, stand, " and ".join(sorted(heirs)))
@@ -205,11 +206,10 @@ def stand_after(place: Place, plan: Plan, before: Standpoint, after: Standpoint,
 
 def standing_home(place: Place, to: str | None, *, by_value: bool) -> Stand:
     """
-    The home that stands: the new one, or one that was written earlier and was not read back yet. It stands for the
+    The home that stands: the new one, or one that was asked for earlier and was not read back yet. It stands for the
     mailbox that the entry is now.
     """
-    key = place.known[0].entry.key
-    former = place.stand if place.stand is not None and place.stand.source == place.mailbox.source else None
-    if to is not None:
-        return Stand(key, place.mailbox.source, to, by_value=by_value)
-    return replace(former, mailbox=key) if former is not None else Stand(key, place.mailbox.source)
+    source = place.mailbox.source
+    if to is None and place.stand is not None and place.stand.source == source:
+        return place.stand
+    return Stand(place.known[0].entry.key, source, to or "", by_value=to is not None and by_value)

@@ -4,10 +4,11 @@ What we wrote into directories: the record of a hold's writes, and what stands u
 Guarantees: a row of `writes` names the entry that is on hold, also where nothing is written. It is durable before the
 directory is modified, and keeps the raw status found before, its absence included; it lives as long as its hold. A row
 of `stands` is made in the transaction that ends a hold, and goes once the mirror has read that version of the entry or
-a newer one; where versions prove nothing, once the directory shows the value that was written (barrier.md 12).
+a newer one; where versions prove nothing, once the directory shows the value that was written (barrier.md 12). It is of
+the entry, under whatever name that has.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -137,6 +138,15 @@ def stand(connection: Connection, what: Stand) -> None:
     if what.home or what.standing:
         values = {column.name: getattr(what, column.name) for column in _S.c}
         connection.execute(insert(_S).values({**values, "by_value": int(what.by_value)}))
+
+
+def follow(connection: Connection, source: str, renamed: Mapping[str, str]) -> None:
+    """Entries go by other names now, by their former ones: what stands goes along."""
+    moving = [one for one in stands(connection, renamed).values() if one.source == source]
+    for one in moving:
+        stand(connection, Stand(one.mailbox, source))
+    for one in moving:
+        stand(connection, replace(one, mailbox=renamed[one.mailbox]))
 
 
 def _write(row: Any) -> Write:

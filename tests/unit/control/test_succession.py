@@ -328,6 +328,21 @@ def test_a_hold_from_before_entries_were_remembered_is_joined(held: Site) -> Non
     assert waits(held, SMITH)
 
 
+@pytest.mark.parametrize("writes_status", [True, False])
+def test_a_home_that_stood_before_the_hold_goes_to_the_new_name_and_not_to_who_gets_the_former(
+    empty: ControlDatabase, writes_status: bool
+) -> None:
+    site = Site(empty, writes_status=writes_status, writes_home=False)
+    site.hold()
+    site.release("zimbra")
+    site.hold()
+    other = site.people.add("other")
+    site.people.modify(other, key=ANN, addresses=(ANN,), host="sunray.example.edu")
+    renamed(site)
+    assert site.release().home == "zimbra"
+    assert (in_force(site, ANN), in_force(site, SMITH)) == ((ANN, "sunray"), (SMITH, "zimbra"))
+
+
 def test_the_previews_of_a_release_under_another_name(empty: ControlDatabase) -> None:
     site = sendmail(empty)
     site.hold()

@@ -272,6 +272,22 @@ def test_where_nothing_was_written_nothing_stands_against_later_changes(
     assert (site.mailbox.status, site.mailbox.home) == (Status.DISABLED, "sunray")
 
 
+def test_what_stands_goes_along_with_an_entry_that_gets_another_name(empty: ControlDatabase) -> None:
+    """The directory never shows the home that the move said; somebody else gets the former name."""
+    site = Site(empty, writes_home=False)
+    site.hold()
+    site.release("zimbra")
+    site.people.modify(site.ann, key="ann.smith@example.edu", addresses=("ann.smith@example.edu",))
+    other = site.people.add("other", "sunray.example.edu")
+    site.people.modify(other, key=ANN, addresses=(ANN,))
+    site.poll()
+    find = partial(mailboxes.by_key, keys=[ANN, "ann.smith@example.edu"])
+    assert {key: one.home for key, one in site.database.run_read(find).items()} == {
+        ANN: "sunray",
+        "ann.smith@example.edu": "zimbra",
+    }
+
+
 def test_an_abort_with_such_versions_is_not_taken_back_by_a_late_reading_of_the_hold(empty: ControlDatabase) -> None:
     """What the mirror showed before the hold looks as if the release had been read already."""
     site = Site(empty, People(version_of="{:d}".format))
