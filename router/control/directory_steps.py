@@ -9,7 +9,7 @@ picture than the one it was planned by changes nothing (`Overtaken`).
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from router.control import claims, entries, following, holds, mailboxes, placement, schema, succession, written
 from router.control.audit import Act
@@ -130,6 +130,7 @@ def close(
         (name,) = heirs
     turn = Turn(connection, act.at)
     placement.place_whole(turn, {key, name, *heirs}, never)
+    _protect(turn, {name, *heirs} - {key})
     epoch = max(done.epoch, turn.finish())
     now = mailboxes.by_key(connection, [name]).get(name)
     said = [f"it is {name} now"] if name != key else []
@@ -137,6 +138,13 @@ def close(
     home = now.home if now is not None else ""
     result = ReleaseResult(key, done.home_before, home, released=True, in_doubt=done.in_doubt, drift="; ".join(said))
     return result, epoch
+
+
+def _protect(turn: Turn, heirs: Collection[str]) -> None:
+    """What was kept goes on under these names: as protected as under the one that was on hold."""
+    table = schema.mailboxes
+    turn.connection.execute(update(table).where(table.c.key.in_(sorted(heirs))).values(moved_at=turn.now))
+    turn.tell_mailboxes(heirs)
 
 
 def _is_gone(connection: Connection, key: str) -> bool:

@@ -328,6 +328,14 @@ def test_a_hold_from_before_entries_were_remembered_is_joined(held: Site) -> Non
     assert waits(held, SMITH)
 
 
+@pytest.mark.parametrize("keeps", [(ANN, A), ()])
+def test_the_new_name_is_as_protected_as_the_one_that_was_on_hold(site: Site, keeps: tuple[str, ...]) -> None:
+    site.people.modify(site.ann, host="sunray.example.edu")
+    renamed(site, *keeps)
+    assert site.release().released
+    assert get(site, SMITH).moved_at == ACT.at
+
+
 @pytest.mark.parametrize("writes_status", [True, False])
 def test_a_home_that_stood_before_the_hold_goes_to_the_new_name_and_not_to_who_gets_the_former(
     empty: ControlDatabase, writes_status: bool
