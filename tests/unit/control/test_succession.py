@@ -351,6 +351,18 @@ def test_a_home_that_stood_before_the_hold_goes_to_the_new_name_and_not_to_who_g
     assert (in_force(site, ANN), in_force(site, SMITH)) == ((ANN, "sunray"), (SMITH, "zimbra"))
 
 
+def test_a_hold_read_under_a_new_dn_was_read(empty: ControlDatabase) -> None:
+    """Versions prove nothing here: that our hold was there is known from its having been seen."""
+    site = Site(empty, People(version_of="{:d}".format))
+    site.hold()
+    site.people.rename(site.ann, "uid=moved")
+    site.ann = "uid=moved"
+    sweep(site)
+    site.people.modify(site.ann, status="active")
+    site.poll()
+    assert "active over our hold" in site.drift()
+
+
 def test_the_previews_of_a_release_under_another_name(empty: ControlDatabase) -> None:
     site = sendmail(empty)
     site.hold()
