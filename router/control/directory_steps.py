@@ -113,6 +113,10 @@ def close(
     """
     if write is not None and written.of_hold(connection, write.hold) != write:
         raise Overtaken(f"another command is at work on {key}")
+    if write is not None and stand is not None:
+        noted = entries.of_dn(connection, write.source, write.dn)
+        if noted and noted[0].entry.key != stand.mailbox:
+            raise Overtaken(f"the entry of {key} got another name")
     directories = following.any_directory(connection)
     heirs = succession.successors(connection, [key]).get(key, set()) if directories else set()
     done = holds.release(connection, key, act, to, expected=expected)

@@ -363,6 +363,22 @@ def test_a_hold_read_under_a_new_dn_was_read(empty: ControlDatabase) -> None:
     assert "active over our hold" in site.drift()
 
 
+def test_a_new_name_that_is_read_while_the_release_is_written(empty: ControlDatabase) -> None:
+    """What stands is the new name's, though the release began under the former one."""
+    site = sun(empty)
+    site.hold()
+
+    def meddle(name: str) -> None:
+        if name == "before write":
+            site.writer.step = lambda _: None
+            renamed(site, ANN, A)
+
+    site.writer.step = meddle
+    released = site.release("zimbra")
+    assert (released.released, released.home, released.drift) == (True, "zimbra", f"it is {SMITH} now")
+    assert in_force(site, SMITH) == in_force(site, ANN) == (SMITH, "zimbra")
+
+
 def test_the_previews_of_a_release_under_another_name(empty: ControlDatabase) -> None:
     site = sendmail(empty)
     site.hold()
