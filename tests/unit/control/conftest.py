@@ -5,7 +5,6 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -22,14 +21,6 @@ STORES = ("cliff", "sunray", "zimbra")
 DOMAINS = ("example.edu", "mcs.example.edu")
 ANN, BOB, CAT = "ann@example.edu", "bob@example.edu", "cat@mcs.example.edu"
 ACT = Act("tester", "because", 1000.0)
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """In memory where that is possible: every commit here syncs three files, and durability is tested elsewhere."""
-    shared = Path("/dev/shm")
-    with TemporaryDirectory(dir=shared if shared.is_dir() else None) as name:
-        yield Path(name)
 
 
 @pytest.fixture
