@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.directory_site import answer, applied, directory_site, followed, source_of, states, submit
+from support.directory_site import answer, directory_site, followed, source_of, states, submit
+from support.hands import hold_of, record
 from support.people_ldif import NEW_HOST, OLD_HOST, delete, replace, sun_dn, sun_domain, sun_person
 from support.site import Site, StoreAt
 from support.slapd import Slapd
 
-from router.control import mailboxes
 from router.ledger.stores import RecordingStore
 
 pytestmark = pytest.mark.slow
@@ -48,20 +48,9 @@ def lasting(tmp_path_factory: pytest.TempPathFactory, places: list[StoreAt], cro
         yield site
 
 
-def home(site: Site, key: str) -> str:
-    found = site.office.database.run_read(lambda c: mailboxes.find(c, [key]))
-    return found.mailboxes[key].home if key in found.mailboxes else ""
-
-
 def served(site: Site) -> bool:
     """Whether the directory is followed, and a worker has seen that it is."""
     return followed(site) and answer(site, ANN).startswith("250")
-
-
-def hold_of(site: Site, key: str) -> str:
-    """'', 'open' or 'quiet'."""
-    hold = site.office.database.run_read(lambda c: mailboxes.find(c, [key])).mailboxes[key].hold
-    return "" if hold is None else "open" if hold.quiet_at is None else f"quiet {hold.origin}"
 
 
 def at(store: RecordingStore) -> list[str]:
@@ -77,7 +66,7 @@ async def test_a_home_changed_by_somebody_else_counts_for_the_next_message(
     assert await site.drained() == 0
     assert (at(stores["old"]), at(stores["new"])) == (["m1"], ["m1"])
     crowd.modify(replace(sun_dn("ann1"), mailHost=NEW_HOST))
-    await until(lambda: home(site, ann) == "new" and applied(site), "the new home is in force")
+    await until(lambda: record(site, ann).mailbox.home == "new", "the new home is in force")
     await asyncio.to_thread(submit, site, ann, tag="m2")
     assert await site.drained() == 0
     assert (at(stores["old"]), at(stores["new"])) == (["m1"], ["m1", "m2"])
