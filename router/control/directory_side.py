@@ -158,7 +158,7 @@ class DirectorySide:
             after = self._asked(writer, partial(writer.write, before, plan.wanted))
         except Conflict as changed:
             raise Overtaken(changed.private) from changed
-        stand = stand_after(place, plan, after, terms, act.at)
+        stand = stand_after(place, plan, before, after, terms, act.at)
         done, epoch = self._close(key, act, terms.to, hold.number, stand, write)
         return replace(done, drift="; ".join(text for text in (plan.drift, done.drift) if text)), epoch
 

@@ -9,7 +9,7 @@ picture than the one it was planned by changes nothing (`Overtaken`).
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from router.control import claims, entries, following, holds, mailboxes, placement, schema, succession, written
 from router.control.audit import Act
@@ -20,7 +20,7 @@ from router.control.results import ReleaseResult
 from router.control.turn import Turn
 from router.control.written import Stage, Stand, Write
 from router.errors import Conflict, NotFound
-from router.model.directory import Standing, Standpoint
+from router.model.directory import Standpoint
 from router.model.mailbox import Hold, Mailbox
 
 
@@ -59,11 +59,12 @@ def find_place(connection: Connection, key: str) -> Place:
     """Read it all in one transaction. Raises `NotFound`."""
     mailbox = holds.require(connection, key)
     write = written.of_hold(connection, mailbox.hold.number) if mailbox.hold is not None else None
-    stand = written.stands(connection, [key]).get(key)
     known = [one for one in entries.of_keys(connection, [key]).get(key, []) if one.source == mailbox.source]
     noted = entries.of_dn(connection, write.source, write.dn) if write is not None else []
     if noted and noted[0].entry.key != key:
         known = noted
+    name = known[0].entry.key if known else key
+    stand = written.stands(connection, [name]).get(name)
     gone = mailbox.source != schema.DATABASE and not known
     heirs = succession.successors(connection, [key]).get(key, set()) if gone else set()
     return Place(mailbox, tuple(known), write, stand, " and ".join(sorted(heirs)))
@@ -112,6 +113,10 @@ def close(
     """
     if write is not None and written.of_hold(connection, write.hold) != write:
         raise Overtaken(f"another command is at work on {key}")
+    if write is not None and stand is not None:
+        noted = entries.of_dn(connection, write.source, write.dn)
+        if noted and noted[0].entry.key != stand.mailbox:
+            raise Overtaken(f"the entry of {key} got another name")
     directories = following.any_directory(connection)
     heirs = succession.successors(connection, [key]).get(key, set()) if directories else set()
     done = holds.release(connection, key, act, to, expected=expected)
@@ -129,6 +134,7 @@ def close(
         (name,) = heirs
     turn = Turn(connection, act.at)
     placement.place_whole(turn, {key, name, *heirs}, never)
+    _protect(turn, {name, *heirs} - {key})
     epoch = max(done.epoch, turn.finish())
     now = mailboxes.by_key(connection, [name]).get(name)
     said = [f"it is {name} now"] if name != key else []
@@ -136,6 +142,13 @@ def close(
     home = now.home if now is not None else ""
     result = ReleaseResult(key, done.home_before, home, released=True, in_doubt=done.in_doubt, drift="; ".join(said))
     return result, epoch
+
+
+def _protect(turn: Turn, heirs: Collection[str]) -> None:
+    """What was kept goes on under these names: as protected as under the one that was on hold."""
+    table = schema.mailboxes
+    turn.connection.execute(update(table).where(table.c.key.in_(sorted(heirs))).values(moved_at=turn.now))
+    turn.tell_mailboxes(heirs)
 
 
 def _is_gone(connection: Connection, key: str) -> bool:
@@ -151,13 +164,10 @@ def intend_hold(connection: Connection, number: int, place: Place, before: Stand
     held = same(before.status, value)
     if known is not None and known.state is Stage.HELD:
         return known
-    if known is None or known.state in {Stage.NOTED, Stage.UNHELD}:
-        standing = Standing.HOLD if held else written.own_standing(place.known[0].entry, place.stand)
-        told = standing.value if held or standing is not Standing.HOLD else ""
-        key, source = place.mailbox.key, place.mailbox.source
-        write = Write(number, key, source, folded(before.dn), Stage.HOLDING, before.status, before.host, told)
-    elif not held:  # what is there now is what somebody else wrote since, or what a broken-off release restored
-        write = replace(known, state=Stage.HOLDING, status_before=before.status, dn=folded(before.dn))
+    if known is None or known.state in {Stage.NOTED, Stage.UNHELD} or not held:
+        # If it was written once: what is there now somebody else wrote since, or a broken-off release restored it.
+        write = known or Write(number, place.mailbox.key, place.mailbox.source, "", Stage.NOTED, None, None)
+        write = replace(write, state=Stage.HOLDING, status_before=before.status, dn=folded(before.dn))
     elif known.state is Stage.RELEASING:
         write = replace(known, state=Stage.HELD, version=before.version)
     else:
@@ -184,7 +194,7 @@ def intend_release(connection: Connection, hold: Hold, place: Place, before: Sta
         raise Overtaken(f"another command is at work on {place.mailbox.key}")
     if write is None or write.state is Stage.NOTED:
         key, source = place.mailbox.key, place.mailbox.source
-        write = Write(hold.number, key, source, folded(before.dn), Stage.UNHELD, before.status, before.host, "")
+        write = Write(hold.number, key, source, folded(before.dn), Stage.UNHELD, before.status, before.host)
     state = Stage.UNHELD if write.state is Stage.UNHELD else Stage.RELEASING
     write = replace(write, state=state)
     if terms.to is not None:
@@ -195,24 +205,23 @@ def intend_release(connection: Connection, hold: Hold, place: Place, before: Sta
     return write
 
 
-def stand_after(place: Place, plan: Plan, after: Standpoint, terms: Terms, at: float) -> Stand:
+def stand_after(place: Place, plan: Plan, before: Standpoint, after: Standpoint, terms: Terms, at: float) -> Stand:
     """What counts until the mirror has read the version that was just written and read back as `after`."""
-    standing = plan.standing
-    if terms.writes_status and same(after.status, terms.hold_value):
-        standing = Standing.HOLD.value
+    standing = "" if after.standing is None else after.standing.value
+    # Where nothing was written the mirror may have read it already, and then what it shows is no stale likeness.
+    base = place.known[0].digest if after.version != before.version else ""
     stand = standing_home(place, terms.to, by_value=terms.host is None)
     if plan.takes_home_back:
         stand = replace(stand, home=place.mailbox.home, by_value=False)
-    return replace(stand, standing=standing, version=after.version, base=place.known[0].digest, at=at)
+    return replace(stand, standing=standing, version=after.version, base=base, at=at)
 
 
 def standing_home(place: Place, to: str | None, *, by_value: bool) -> Stand:
     """
-    The home that stands: the new one, or one that was written earlier and was not read back yet. It stands for the
+    The home that stands: the new one, or one that was asked for earlier and was not read back yet. It stands for the
     mailbox that the entry is now.
     """
-    key = place.known[0].entry.key
-    former = place.stand if place.stand is not None and place.stand.source == place.mailbox.source else None
-    if to is not None:
-        return Stand(key, place.mailbox.source, to, by_value=by_value)
-    return replace(former, mailbox=key) if former is not None else Stand(key, place.mailbox.source)
+    source = place.mailbox.source
+    if to is None and place.stand is not None and place.stand.source == source:
+        return place.stand
+    return Stand(place.known[0].entry.key, source, to or "", by_value=to is not None and by_value)

@@ -50,6 +50,8 @@ class Taken:
     unchanged: int = 0
     keys: set[str] = field(default_factory=set)
     addresses: set[str] = field(default_factory=set)
+    renamed: dict[str, str] = field(default_factory=dict)
+    """Former keys of entries that have another one now."""
     seen: list[int] = field(default_factory=list)
     """Numbers of all entries that were there before."""
 
@@ -130,6 +132,8 @@ def _claim(connection: Connection, numbered: Sequence[tuple[int, Entry, Any]], t
         taken.created += row is None
         taken.changed += row is not None
         taken.keys.update({item.key} if row is None else {item.key, row.key})
+        if row is not None and row.key != item.key:
+            taken.renamed[row.key] = item.key
         # With another key, each of its addresses belongs to another mailbox.
         taken.addresses |= (now ^ before) if row is None or row.key == item.key else (now | before)
     if lost:

@@ -17,7 +17,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from router.control import alarms, domains, entries, following
+from router.control import alarms, domains, entries, following, written
 from router.control.database import ControlDatabase
 from router.control.directory_alarms import DOUBT, DOWN, PROBLEM, Alarms
 from router.control.entries import Reading, Taken
@@ -228,6 +228,7 @@ class Mirror:
         if anew:
             taken.keys.update(item.key for item in items)
             taken.addresses.update(address for item in items for address in item.addresses)
+        written.follow(connection, self.source, taken.renamed)
         turn = Turn(connection, now)
         self._contested |= place(turn, taken.keys, taken.addresses, self._never)
         return Mirrored(taken.created, taken.changed, taken.unchanged, turn.finish())

@@ -175,9 +175,9 @@ def _frozen(turn: Turn, facts: _Facts, mailbox: Mailbox, mine: list[Known]) -> s
     first = believed(mine, facts.ranks)
     wanted = desire(first, facts.domains, facts.stands.get(mailbox.key))
     write = facts.writes.get(mailbox.hold.number) if mailbox.hold is not None else None
-    ours, away = _how_far(turn, write, first[0], wanted)
     if write is not None:
         succession.follow(turn.connection, write, mine)
+    ours, away = _how_far(turn, write, first[0], wanted)
     found = drift(wanted, mailbox, ours=ours, away=away)
     if write is not None and write.state is Stage.RELEASING and wanted.home == write.home:
         found = [text for text in found if not text.startswith("home ")]

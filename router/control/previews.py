@@ -45,4 +45,4 @@ def _hold(writer: DirectoryWriter, before: Standpoint) -> str:
 def _as_if(place: Place, before: Standpoint) -> Write:
     """What a move would have remembered of its hold."""
     key, source = place.mailbox.key, place.mailbox.source
-    return Write(0, key, source, before.dn, Stage.HELD, before.status, before.host, "")
+    return Write(0, key, source, before.dn, Stage.HELD, before.status, before.host)

@@ -9,7 +9,7 @@ home that an earlier one, broken off, had written.
 from dataclasses import dataclass
 
 from router.control.written import Stage, Write
-from router.model.directory import KEEP, Keep, Standing, Standpoint, Wanted
+from router.model.directory import KEEP, Keep, Standpoint, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,9 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to write, and what it means. `standing` is what the entry's own status then is, '' where unknown."""
+    """What to write, and what is to be said of it."""
 
     wanted: Wanted
-    standing: str
     takes_home_back: bool = False
     drift: str = ""
 
@@ -42,25 +41,23 @@ def same(one: str | None, other: str | None) -> bool:
 
 def plan(before: Standpoint, write: Write | None, terms: Terms) -> Plan:
     """The release of a hold, `write` being what was written for it."""
-    status, standing, drift = _status(before, write, terms)
+    status, drift = _status(before, write, terms)
     host: str | Keep | None = KEEP
     back = False
     if terms.to is not None:
         host = KEEP if terms.host is None or same(before.host, terms.host) else terms.host
     elif write is not None and write.host is not None and same(before.host, write.host):
         host, back = write.host_before, True
-    return Plan(Wanted(status, host), standing, back, drift)
+    return Plan(Wanted(status, host), back, drift)
 
 
-def _status(before: Standpoint, write: Write | None, terms: Terms) -> tuple[str | Keep | None, str, str]:
-    held = terms.writes_status and same(before.status, terms.hold_value)
+def _status(before: Standpoint, write: Write | None, terms: Terms) -> tuple[str | Keep | None, str]:
     if write is None or write.state in {Stage.NOTED, Stage.UNHELD} or not terms.writes_status:
-        return KEEP, Standing.HOLD.value if held else "", ""
-    if held:
-        # Where that is a hold, too, it is somebody else's from before ours, and stays.
-        return write.status_before, write.standing_before, ""
+        return KEEP, ""
+    if same(before.status, terms.hold_value):
+        return write.status_before, ""  # where that is a hold, too, it is somebody else's from before ours, and stays
     if write.state is Stage.HOLDING:
-        return KEEP, "", ""  # it was never written
+        return KEEP, ""  # it was never written
     if write.state is Stage.RELEASING and same(before.status, write.status_before):
-        return KEEP, write.standing_before, ""  # by a release that was broken off
-    return KEEP, "", f"its status was set to {before.status or 'nothing'} meanwhile, and is left so"
+        return KEEP, ""  # by a release that was broken off
+    return KEEP, f"its status was set to {before.status or 'nothing'} meanwhile, and is left so"

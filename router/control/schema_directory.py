@@ -92,7 +92,6 @@ writes = Table(
     word("state"),
     maybe_word("status_before"),  # raw; NULL: the attribute was absent
     maybe_word("host_before"),
-    word("standing_before"),
     word("home"),
     maybe_word("host"),
     word("version"),

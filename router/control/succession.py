@@ -91,7 +91,7 @@ def note(connection: Connection, mailbox: Mailbox, number: int) -> None:
     mine = [one for one in entries.of_keys(connection, [mailbox.key]).get(mailbox.key, ()) if _is_of(one, mailbox)]
     if mine:
         dn = folded(mine[0].entry.dn)
-        written.put(connection, Write(number, mailbox.key, mailbox.source, dn, Stage.NOTED, None, None, ""))
+        written.put(connection, Write(number, mailbox.key, mailbox.source, dn, Stage.NOTED, None, None))
 
 
 def follow(connection: Connection, write: Write, mine: Iterable[Known]) -> None:

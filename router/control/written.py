@@ -4,10 +4,11 @@ What we wrote into directories: the record of a hold's writes, and what stands u
 Guarantees: a row of `writes` names the entry that is on hold, also where nothing is written. It is durable before the
 directory is modified, and keeps the raw status found before, its absence included; it lives as long as its hold. A row
 of `stands` is made in the transaction that ends a hold, and goes once the mirror has read that version of the entry or
-a newer one; where versions prove nothing, once the directory shows the value that was written (barrier.md 12).
+a newer one; where versions prove nothing, once the directory shows the value that was written (barrier.md 12). It is of
+the entry, under whatever name that has.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -49,7 +50,6 @@ class Write:
     status_before: str | None
     """The raw value that the hold replaced; None: the attribute was absent."""
     host_before: str | None
-    standing_before: str
     home: str = ""
     """The store that a release is about to write as home."""
     host: str | None = None
@@ -140,6 +140,15 @@ def stand(connection: Connection, what: Stand) -> None:
         connection.execute(insert(_S).values({**values, "by_value": int(what.by_value)}))
 
 
+def follow(connection: Connection, source: str, renamed: Mapping[str, str]) -> None:
+    """Entries go by other names now, by their former ones: what stands goes along."""
+    moving = [one for one in stands(connection, renamed).values() if one.source == source]
+    for one in moving:
+        stand(connection, Stand(one.mailbox, source))
+    for one in moving:
+        stand(connection, replace(one, mailbox=renamed[one.mailbox]))
+
+
 def _write(row: Any) -> Write:
     return Write(
         row.hold,
@@ -149,7 +158,6 @@ def _write(row: Any) -> Write:
         Stage(row.state),
         row.status_before,
         row.host_before,
-        row.standing_before,
         row.home,
         row.host,
         row.version,

@@ -30,7 +30,7 @@ from router.directory.meaning import Meaning
 from router.directory.printable import printable
 from router.directory.versions import CHANGE_ATTRIBUTES, version_of
 from router.errors import Conflict, NotFound
-from router.model.directory import KEEP, RawEntry, Standpoint, Unplaced, Wanted
+from router.model.directory import KEEP, Entry, RawEntry, Standpoint, Unplaced, Wanted
 from router.settings.directory import Ldap
 
 _ASSERTION = "1.3.6.1.1.12"
@@ -176,13 +176,11 @@ class LdapWriter:
         if len(found) != 1:
             raise Troubled(f"{printable(dn)} may not be read")
         raw = found[0]
-        status, home = self._meaning.write_status, self._meaning.write_home
-        return Standpoint(raw.dn, self._version(raw), _single(raw, status), _single(raw, home))
-
-    def _version(self, raw: RawEntry) -> str:
-        """As the follower will see it."""
+        status, home = _single(raw, self._meaning.write_status), _single(raw, self._meaning.write_home)
+        # Version and standing as the follower will see them.
         item = self._meaning.item(raw)
-        return version_of(raw.attributes) if item is None or isinstance(item, Unplaced) else item.version
+        version = version_of(raw.attributes) if item is None or isinstance(item, Unplaced) else item.version
+        return Standpoint(raw.dn, version, status, home, item.standing if isinstance(item, Entry) else None)
 
     def _until(self) -> float:
         return self._clock() + self._settings.deadline

@@ -136,6 +136,8 @@ class Standpoint:
     version: str
     status: str | None
     host: str | None
+    standing: Standing | None
+    """What all of its status attributes mean, as `Entry.standing`; None where the entry makes no sense."""
 
 
 class Keep(Enum):

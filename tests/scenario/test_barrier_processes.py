@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.site import Site
+from support.trio import Trio
 
 from router.ledger.behaviour import Behaviour, Stage
 from router.ledger.stores import RecordingStore
@@ -38,68 +39,70 @@ async def hanging(store: RecordingStore, stage: Stage) -> None:
     raise AssertionError("no delivery began")
 
 
+@pytest.fixture(scope="module")
+def lasting(lasting_site: Callable[..., Site]) -> Site:
+    return lasting_site()
+
+
 @pytest.mark.parametrize("stage", BEFORE_THE_DOT)
 async def test_store_that_hangs_before_the_dot_is_reset_and_the_others_arrive_once(
-    stage: Stage, stores: Stores, make_site: MakeSite, send: Send
+    stage: Stage, site: Site, trio: Trio, stores: Stores, send: Send
 ) -> None:
-    async with make_site() as site:
-        stores["old"].behaviour = Behaviour(hang=frozenset({stage}))
-        await send(site, "alice@example.edu", "bob@example.edu")
-        await hanging(stores["old"], stage)
+    stores["old"].behaviour = Behaviour(hang=frozenset({stage}))
+    await send(site, trio.alice, trio.bob)
+    await hanging(stores["old"], stage)
 
-        held = await site.hold("alice@example.edu", timeout=10)
-        assert held.quiet
-        stores["old"].behaviour = Behaviour()
-        await stores["old"].arrived(1, timeout=20)
-        await asyncio.sleep(0.5)
-        assert seen(stores["old"]) == ["bob@example.edu"]
+    held = await site.hold(trio.alice, timeout=10)
+    assert held.quiet
+    stores["old"].behaviour = Behaviour()
+    await stores["old"].arrived(1, timeout=20)
+    await asyncio.sleep(0.5)
+    assert seen(stores["old"]) == [trio.bob]
 
-        await site.release("alice@example.edu", to="new")
-        assert await site.drained() == 0
-        assert seen(stores["old"]) == ["bob@example.edu"]
-        assert seen(stores["new"]) == ["alice@example.edu"]
-        site.balance()
+    await site.release(trio.alice, to="new")
+    assert await site.drained() == 0
+    assert seen(stores["old"]) == [trio.bob]
+    assert seen(stores["new"]) == [trio.alice]
+    site.balance()
 
 
 async def test_store_that_hangs_after_the_dot_keeps_the_barrier_until_it_replies(
-    stores: Stores, make_site: MakeSite, send: Send
+    site: Site, trio: Trio, stores: Stores, send: Send
 ) -> None:
-    async with make_site() as site:
-        stores["old"].behaviour = Behaviour(hang=frozenset({Stage.DOT}))
-        await send(site, "alice@example.edu")
-        await hanging(stores["old"], Stage.DOT)
+    stores["old"].behaviour = Behaviour(hang=frozenset({Stage.DOT}))
+    await send(site, trio.alice)
+    await hanging(stores["old"], Stage.DOT)
 
-        held = await site.hold("alice@example.edu", timeout=1.0)
-        assert not held.quiet
-        assert [waiting.stage for waiting in held.waiting_for] == ["dot"]
-        stores["old"].behaviour = Behaviour()
-        held = await site.hold("alice@example.edu", timeout=10)
-        assert held.quiet
-        assert held.in_doubt == ()
-        assert await site.drained() == 0
-        assert seen(stores["old"]) == ["alice@example.edu"]
+    held = await site.hold(trio.alice, timeout=1.0)
+    assert not held.quiet
+    assert [waiting.stage for waiting in held.waiting_for] == ["dot"]
+    stores["old"].behaviour = Behaviour()
+    held = await site.hold(trio.alice, timeout=10)
+    assert held.quiet
+    assert held.in_doubt == ()
+    assert await site.drained() == 0
+    assert seen(stores["old"]) == [trio.alice]
 
 
 async def test_reply_that_never_comes_is_in_doubt_for_the_settle_time_and_named(
-    stores: Stores, make_site: MakeSite, send: Send
+    site: Site, trio: Trio, stores: Stores, send: Send
 ) -> None:
-    async with make_site() as site:
-        stores["old"].behaviour = Behaviour(drop_after_dot=1)
-        await send(site, "alice@example.edu", tag="doubt")
-        await stores["old"].arrived(1)
-        began = time.monotonic()
-        held = await site.hold("alice@example.edu", timeout=10)
-        assert held.quiet
-        assert time.monotonic() - began < 8
-        assert [doubt.store for doubt in held.in_doubt] == ["old"]
-        assert "doubt@outside.example" in held.in_doubt[0].message_id
+    stores["old"].behaviour = Behaviour(drop_after_dot=1)
+    await send(site, trio.alice, tag="doubt")
+    await stores["old"].arrived(1)
+    began = time.monotonic()
+    held = await site.hold(trio.alice, timeout=10)
+    assert held.quiet
+    assert time.monotonic() - began < 8
+    assert [doubt.store for doubt in held.in_doubt] == ["old"]
+    assert "doubt@outside.example" in held.in_doubt[0].message_id
 
-        await site.release("alice@example.edu", to="new")
-        assert await site.drained() == 0
-        assert seen(stores["old"]) == ["alice@example.edu"]
-        assert seen(stores["new"]) == ["alice@example.edu"]
-        delivered = [row for row in site.journal() if row.disposition == "delivered"]
-        assert [row.note for row in delivered] == ["possible duplicate"]
+    await site.release(trio.alice, to="new")
+    assert await site.drained() == 0
+    assert seen(stores["old"]) == [trio.alice]
+    assert seen(stores["new"]) == [trio.alice]
+    delivered = [row for row in site.journal() if row.recipient == trio.alice and row.disposition == "delivered"]
+    assert [row.note for row in delivered] == ["possible duplicate"]
 
 
 @pytest.mark.parametrize("stage", [Stage.HELO, Stage.RCPT, Stage.DATA, Stage.DOT])

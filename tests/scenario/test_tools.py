@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import trustme
 from support.site import Site, StoreAt
+from support.trio import Trio
 
 from router.control.alarms import open_alarms
 from router.demo.config import Port
@@ -35,6 +36,7 @@ RELAY = "127.0.0.2"
 """The address of a host in front of us, in `relays`; all others are strangers."""
 SINK = "/usr/sbin/smtp-sink"
 SOURCE = "/usr/sbin/smtp-source"
+DOMAINS = {"example.edu": {"unknown": "reject"}, "bulk.example.edu": {"unknown": "store", "store": "old"}}
 
 
 async def run(*command: str, cwd: Path | None = None) -> tuple[int, str]:
@@ -69,28 +71,42 @@ def port_of_its_own() -> Iterator[int]:
     port.release()
 
 
+@pytest.fixture(scope="module")
+def lasting(lasting_site: Callable[..., Site]) -> Site:
+    networks = {"relays": [f"{RELAY}/32"], "trusted_networks": ["192.0.2.10/32"]}
+    return lasting_site(settings=networks, domains=DOMAINS)
+
+
+@pytest.fixture(scope="module")
+def proxied(lasting_site: Callable[..., Site]) -> Iterator[int]:
+    """The port of a relay for those who speak for other clients."""
+    port = Port()
+    listener = {"address": "0.0.0.0", "port": port.number, "proxy_protocol": True}
+    lasting_site(settings={"listen": [listener], "relays": [f"{RELAY}/32"]})
+    yield port.number
+    port.release()
+
+
 @pytest.mark.parametrize("options", [(), ("--pipeline",), ("--protocol", "SMTP"), ("--attach", "@/etc/hostname")])
-async def test_swaks_hands_over_a_message(options: tuple[str, ...], make_site: MakeSite, stores: Stores) -> None:
-    async with make_site() as site:
-        code, printed = await swaks(site.port, *options)
-        assert code == 0, printed
-        arrival = await only(stores["old"])
-        assert arrival.sender == "swaks@outside.example"
-        assert arrival.recipients == (("alice@example.edu", 250),)
-        assert "(unknown [127.0.0.1])" in arrival.trace
-        assert f"with {'SMTP' if 'SMTP' in options else 'ESMTP'} id" in arrival.trace
-        assert await site.drained(60) == 0
-        site.balance()
+async def test_swaks_hands_over_a_message(options: tuple[str, ...], site: Site, trio: Trio, stores: Stores) -> None:
+    code, printed = await swaks(site.port, *options, to=trio.alice)
+    assert code == 0, printed
+    arrival = await only(stores["old"])
+    assert arrival.sender == "swaks@outside.example"
+    assert arrival.recipients == ((trio.alice, 250),)
+    assert "(unknown [127.0.0.1])" in arrival.trace
+    assert f"with {'SMTP' if 'SMTP' in options else 'ESMTP'} id" in arrival.trace
+    assert await site.drained(60) == 0
+    site.balance()
 
 
-async def test_swaks_is_told_who_is_unknown_and_that_we_do_not_relay(make_site: MakeSite) -> None:
-    async with make_site() as site:
-        code, printed = await swaks(site.port, to="nobody@example.edu")
-        assert code == 24, printed
-        assert "<** 550 5.1.1 " in printed
-        code, printed = await swaks(site.port, to="somebody@elsewhere.example")
-        assert code == 24, printed
-        assert "<** 554 5.7.1 Relay access denied" in printed
+async def test_swaks_is_told_who_is_unknown_and_that_we_do_not_relay(site: Site) -> None:
+    code, printed = await swaks(site.port, to="nobody@example.edu")
+    assert code == 24, printed
+    assert "<** 550 5.1.1 " in printed
+    code, printed = await swaks(site.port, to="somebody@elsewhere.example")
+    assert code == 24, printed
+    assert "<** 554 5.7.1 Relay access denied" in printed
 
 
 async def test_swaks_over_starttls(make_site: MakeSite, stores: Stores, port_of_its_own: int, tmp_path: Path) -> None:
@@ -114,47 +130,41 @@ async def test_swaks_over_starttls(make_site: MakeSite, stores: Stores, port_of_
 @pytest.mark.parametrize("version", ["1", "2"])
 @pytest.mark.parametrize(("family", "source"), [("4", "192.0.2.77"), ("6", "2001:db8::77")])
 async def test_swaks_behind_a_proxy(
-    version: str, family: str, source: str, make_site: MakeSite, stores: Stores, port_of_its_own: int
+    version: str, family: str, source: str, trio: Trio, stores: Stores, proxied: int
 ) -> None:
-    listener = {"address": "0.0.0.0", "port": port_of_its_own, "proxy_protocol": True}
     words = {("1", "4"): "TCP4", ("1", "6"): "TCP6", ("2", "4"): "AF_INET", ("2", "6"): "AF_INET6"}
     options = ["--proxy-version", version, "--proxy-family", words[version, family], "--proxy-source", source]
     options += ["--proxy-source-port", "4321", "--proxy-dest-port", "25"]
     options += ["--proxy-dest", "192.0.2.1" if family == "4" else "2001:db8::1"]
     options += ["--proxy-command", "PROXY", "--proxy-protocol", "STREAM"] if version == "2" else []
-    async with make_site(settings={"listen": [listener], "relays": [f"{RELAY}/32"]}) as site:
-        code, printed = await swaks(port_of_its_own, *options)
-        assert code != 0
-        assert "550 5.7.0" in printed, "a stranger spoke for another client"
-        code, printed = await swaks(port_of_its_own, "--local-interface", RELAY, *options)
-        assert code == 0, printed
-        shown = source if family == "4" else f"IPv6:{source}"
-        assert f"(unknown [{shown}])" in (await only(stores["old"])).trace
-        assert await site.drained(60) == 0
+    code, printed = await swaks(proxied, *options, to=trio.alice)
+    assert code != 0
+    assert "550 5.7.0" in printed, "a stranger spoke for another client"
+    code, printed = await swaks(proxied, "--local-interface", RELAY, *options, to=trio.alice)
+    assert code == 0, printed
+    shown = source if family == "4" else f"IPv6:{source}"
+    assert f"(unknown [{shown}])" in (await only(stores["old"])).trace
 
 
-async def test_swaks_with_xclient(make_site: MakeSite, stores: Stores) -> None:
+async def test_swaks_with_xclient(site: Site, trio: Trio, stores: Stores) -> None:
     named = ["--xclient-addr", "192.0.2.78", "--xclient-name", "far.example.net", "--xclient-helo", "far-helo.example"]
-    async with make_site(settings={"relays": [f"{RELAY}/32"]}) as site:
-        code, printed = await swaks(site.port, *named)
-        assert code != 0, "a stranger spoke for another client"
-        assert "Host did not advertise XCLIENT" in printed
-        code, printed = await swaks(site.port, "--local-interface", RELAY, *named)
-        assert code == 0, printed
-        assert "(far.example.net [192.0.2.78])" in (await only(stores["old"])).trace
+    code, printed = await swaks(site.port, *named, to=trio.alice)
+    assert code != 0, "a stranger spoke for another client"
+    assert "Host did not advertise XCLIENT" in printed
+    code, printed = await swaks(site.port, "--local-interface", RELAY, *named, to=trio.alice)
+    assert code == 0, printed
+    assert "(far.example.net [192.0.2.78])" in (await only(stores["old"])).trace
 
 
 async def test_a_trusted_host_behind_a_relay_may_send_anywhere_and_a_stranger_may_not(
-    make_site: MakeSite, stores: Stores
+    site: Site, stores: Stores
 ) -> None:
-    networks = {"relays": [f"{RELAY}/32"], "trusted_networks": ["192.0.2.10/32"]}
-    async with make_site(settings=networks) as site:
-        for address, expected in (("192.0.2.10", 0), ("192.0.2.11", 24), ("[UNAVAILABLE]", 24)):
-            code, printed = await swaks(
-                site.port, "--local-interface", RELAY, "--xclient-addr", address, to="x@elsewhere.example"
-            )
-            assert code == expected, printed
-        assert (await only(stores["lists"])).recipients == (("x@elsewhere.example", 250),)
+    for address, expected in (("192.0.2.10", 0), ("192.0.2.11", 24), ("[UNAVAILABLE]", 24)):
+        code, printed = await swaks(
+            site.port, "--local-interface", RELAY, "--xclient-addr", address, to="x@elsewhere.example"
+        )
+        assert code == expected, printed
+    assert (await only(stores["lists"])).recipients == (("x@elsewhere.example", 250),)
 
 
 async def test_swaks_over_ipv6(make_site: MakeSite, stores: Stores) -> None:
@@ -174,22 +184,20 @@ async def test_swaks_over_ipv6(make_site: MakeSite, stores: Stores) -> None:
 
 # --- smtp-source --------------------------------------------------------------------------------------------------
 
-BULK = {"example.edu": {"unknown": "reject"}, "bulk.example.edu": {"unknown": "store", "store": "old"}}
-
 
 @pytest.mark.parametrize("options", [(), ("-d",), ("-r", "7"), ("-d", "-r", "120", "-l", "100000")])
 async def test_smtp_source_has_every_message_delivered_once(
-    options: tuple[str, ...], make_site: MakeSite, stores: Stores
+    options: tuple[str, ...], site: Site, stores: Stores
 ) -> None:
+    before = len(site.journal())
     recipients = int(options[options.index("-r") + 1]) if "-r" in options else 1
     count = 12 if recipients > 50 else 60
     command = [SOURCE, "-s", "6", "-m", str(count), "-f", "s@outside.example", "-t", "user@bulk.example.edu", *options]
-    async with make_site(domains=BULK) as site:
-        code, printed = await run(*command, f"127.0.0.1:{site.port}")
-        assert code == 0, printed
-        assert await site.drained(60) == 0
-        site.balance()
-        rows = site.journal()
+    code, printed = await run(*command, f"127.0.0.1:{site.port}")
+    assert code == 0, printed
+    assert await site.drained(60) == 0
+    site.balance()
+    rows = site.journal()[before:]
     assert Counter(row.disposition for row in rows) == {"delivered": count * recipients}
     copies = Counter((row.queue_id, row.recipient) for row in rows)
     assert set(copies.values()) == {1}

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.memory import Arrival, MemorySpool, StagedSender, SteppedClock, World
 from support.plane import Plane
+from support.scratch import SCRATCH
 
 from router.model.outcome import Disposition
 from router.model.reply import HopReply
@@ -78,7 +79,7 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.directory = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+        self.directory = Path(tempfile.mkdtemp(dir=SCRATCH))
         self.world = World()
         for local in PEOPLE:
             self.world.add(local.partition("@")[0], "old", *FORWARDS.get(local, ()))

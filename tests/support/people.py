@@ -129,7 +129,7 @@ class Writer:
         if dn not in self.people.people:
             raise NotFound(f"there is no entry {dn}")
         one = self.people.people[dn]
-        found = Standpoint(dn, one.version, one.status, one.host)
+        found = Standpoint(dn, one.version, one.status, one.host, self.people.entry(dn).standing)
         self.step("after read")
         return found
 
@@ -150,7 +150,7 @@ class Writer:
             one.version = self.people.tick()
             self.modifies.append((before.dn, wanted))
         self.step("after write")
-        return Standpoint(before.dn, one.version, one.status, one.host)
+        return Standpoint(before.dn, one.version, one.status, one.host, self.people.entry(before.dn).standing)
 
     def ldif(self, before: Standpoint, wanted: Wanted) -> str:
         lines = [f"dn: {before.dn}", "changetype: modify"]

@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,15 +61,13 @@ class Verbs(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self._loaded: set[str] = set()
         for name, (_, line) in VERBS.items():
             self.commands[name] = TyperCommand(name, help=line, short_help=line)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
-        if name in VERBS and name not in self._loaded:
+        if name in VERBS:
             self.commands[name] = _load(name)
-            self._loaded.add(name)
         return super().resolve_command(ctx, args)
 
 
@@ -151,8 +150,13 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _load(name: str) -> Any:
-    module = _import(name)
-    command = typer.main.get_command(module.app)
+    return _command(_import(name).app, name)
+
+
+@cache
+def _command(app: typer.Typer, name: str) -> Any:
+    """The command of a verb: it remembers nothing of a call, so one serves all of this process."""
+    command = typer.main.get_command(app)
     command.name = name
     _add_common(command, typer.main.get_command(_common).params)
     return command

@@ -2,10 +2,11 @@
 
 import asyncio
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -22,14 +23,12 @@ STORES = ("cliff", "sunray", "zimbra")
 DOMAINS = ("example.edu", "mcs.example.edu")
 ANN, BOB, CAT = "ann@example.edu", "bob@example.edu", "cat@mcs.example.edu"
 ACT = Act("tester", "because", 1000.0)
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """In memory where that is possible: every commit here syncs three files, and durability is tested elsewhere."""
-    shared = Path("/dev/shm")
-    with TemporaryDirectory(dir=shared if shared.is_dir() else None) as name:
-        yield Path(name)
+PEOPLE = f"""\
+address,home,aliases
+{ANN},cliff,a.ann@example.edu ann@mcs.example.edu
+{BOB},cliff,b.bob@example.edu
+{CAT},sunray,
+"""
 
 
 @pytest.fixture
@@ -54,27 +53,35 @@ def empty(url: str, template: Path, tmp_path: Path) -> Iterator[ControlDatabase]
     database.close()
 
 
+def import_people(database: ControlDatabase, directory: Path, text: str) -> ImportResult:
+    path = directory / "users.csv"
+    path.write_text(text)
+    file = users_csv.read(path, STORES, DOMAINS)
+    return UserImport(database, file, ACT, sleep=lambda _: None).apply()
+
+
 @pytest.fixture
 def load(empty: ControlDatabase, tmp_path: Path) -> Callable[[str], ImportResult]:
     """Import a users.csv given as text."""
+    return lambda text: import_people(empty, tmp_path, text)
 
-    def run(text: str) -> ImportResult:
-        path = tmp_path / "users.csv"
-        path.write_text(text)
-        file = users_csv.read(path, STORES, DOMAINS)
-        return UserImport(empty, file, ACT, sleep=lambda _: None).apply()
 
-    return run
+@pytest.fixture(scope="session")
+def peopled(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with PEOPLE, made once."""
+    directory = tmp_path_factory.mktemp("people")
+    path = Path(shutil.copy(template, directory / "control.db"))
+    database = ControlDatabase.open(f"sqlite:///{path}")
+    import_people(database, directory, PEOPLE)
+    database.close()
+    return path
 
 
 @pytest.fixture
-def database(empty: ControlDatabase, load: Callable[[str], ImportResult]) -> ControlDatabase:
-    load(
-        "address,home,aliases\n"
-        f"{ANN},cliff,a.ann@example.edu ann@mcs.example.edu\n"
-        f"{BOB},cliff,b.bob@example.edu\n"
-        f"{CAT},sunray,\n"
-    )
+def database(empty: ControlDatabase, peopled: Path) -> ControlDatabase:
+    assert empty.path is not None
+    with closing(sqlite3.connect(peopled)) as source, closing(sqlite3.connect(empty.path)) as target:
+        source.backup(target)
     return empty
 
 

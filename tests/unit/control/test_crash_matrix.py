@@ -214,6 +214,28 @@ def test_an_abort_after_two_releases_that_were_killed(sites: Callable[[], Site])
     assert (site.mailbox.home, site.raw) == ("cliff", (None, "cliff.example.edu"))
 
 
+@pytest.mark.parametrize("down", [False, True])
+def test_a_hold_again_after_a_killed_release_and_then_an_abort(sites: Callable[[], Site], down: bool) -> None:
+    """`down`: the directory was never told of the first hold. The home that the release wrote is taken back."""
+    site = sites()
+    site.people.modify(site.ann, status="disabled")
+    site.poll()
+    site.writer.down = down
+    hold(site.operations)
+    site.writer.down = False
+    dead_after_modify(site, "zimbra")
+    site.people.modify(site.ann, status="overquota")
+    site.poll()
+    hold(site.operations)
+    site.poll()
+    release(site.operations, None)
+    for _ in range(2):
+        assert (site.mailbox.home, site.mailbox.status) == ("cliff", Status.OVERQUOTA)
+        assert site.raw == ("overquota", "cliff.example.edu")
+        site.poll()
+    assert site.nothing_left()
+
+
 def test_a_hold_that_others_set_after_a_killed_release_of_an_unwritten_one_stays(sites: Callable[[], Site]) -> None:
     site = sites()
     site.writer.down = True

@@ -328,6 +328,57 @@ def test_a_hold_from_before_entries_were_remembered_is_joined(held: Site) -> Non
     assert waits(held, SMITH)
 
 
+@pytest.mark.parametrize("keeps", [(ANN, A), ()])
+def test_the_new_name_is_as_protected_as_the_one_that_was_on_hold(site: Site, keeps: tuple[str, ...]) -> None:
+    site.people.modify(site.ann, host="sunray.example.edu")
+    renamed(site, *keeps)
+    assert site.release().released
+    assert get(site, SMITH).moved_at == ACT.at
+
+
+@pytest.mark.parametrize("writes_status", [True, False])
+def test_a_home_that_stood_before_the_hold_goes_to_the_new_name_and_not_to_who_gets_the_former(
+    empty: ControlDatabase, writes_status: bool
+) -> None:
+    site = Site(empty, writes_status=writes_status, writes_home=False)
+    site.hold()
+    site.release("zimbra")
+    site.hold()
+    other = site.people.add("other")
+    site.people.modify(other, key=ANN, addresses=(ANN,), host="sunray.example.edu")
+    renamed(site)
+    assert site.release().home == "zimbra"
+    assert (in_force(site, ANN), in_force(site, SMITH)) == ((ANN, "sunray"), (SMITH, "zimbra"))
+
+
+def test_a_hold_read_under_a_new_dn_was_read(empty: ControlDatabase) -> None:
+    """Versions prove nothing here: that our hold was there is known from its having been seen."""
+    site = Site(empty, People(version_of="{:d}".format))
+    site.hold()
+    site.people.rename(site.ann, "uid=moved")
+    site.ann = "uid=moved"
+    sweep(site)
+    site.people.modify(site.ann, status="active")
+    site.poll()
+    assert "active over our hold" in site.drift()
+
+
+def test_a_new_name_that_is_read_while_the_release_is_written(empty: ControlDatabase) -> None:
+    """What stands is the new name's, though the release began under the former one."""
+    site = sun(empty)
+    site.hold()
+
+    def meddle(name: str) -> None:
+        if name == "before write":
+            site.writer.step = lambda _: None
+            renamed(site, ANN, A)
+
+    site.writer.step = meddle
+    released = site.release("zimbra")
+    assert (released.released, released.home, released.drift) == (True, "zimbra", f"it is {SMITH} now")
+    assert in_force(site, SMITH) == in_force(site, ANN) == (SMITH, "zimbra")
+
+
 def test_the_previews_of_a_release_under_another_name(empty: ControlDatabase) -> None:
     site = sendmail(empty)
     site.hold()

@@ -37,6 +37,17 @@ def test_a_move_restores_exactly_the_status_that_it_found(site: Site, before: st
     assert site.drift() == ""
 
 
+def test_a_status_that_the_mirror_had_not_read_before_the_hold_counts_at_its_end(site: Site) -> None:
+    """What the mirror last read before the hold is no answer to what the restored value means."""
+    site.people.modify(site.ann, status="disabled")
+    site.poll()
+    site.people.modify(site.ann, status="active")
+    site.hold()
+    site.poll()
+    assert site.release("zimbra").released
+    assert (site.mailbox.status, site.mailbox.hold) == (Status.ACTIVE, None)
+
+
 def test_home_and_status_are_one_modify(site: Site) -> None:
     site.hold()
     site.release("zimbra")

@@ -12,6 +12,7 @@ from router.control.mirror import Mirror
 from router.control.operations import Operations
 from router.errors import LookupFailed, NotFound
 from router.model.directory import Standing
+from router.model.mailbox import Status
 
 
 @pytest.fixture
@@ -253,6 +254,38 @@ def test_versions_that_prove_nothing_wait_for_the_value(empty: ControlDatabase, 
         assert (site.mailbox.home, site.mailbox.hold) == ("zimbra", None)
     site.poll()
     assert site.nothing_left()
+
+
+@pytest.mark.parametrize("writes_status", [True, False])
+def test_where_nothing_was_written_nothing_stands_against_later_changes(
+    empty: ControlDatabase, writes_status: bool
+) -> None:
+    """Versions prove nothing here, and the mirror has read already what the release finds."""
+    site = Site(empty, People(version_of="{:d}".format), writes_status=writes_status)
+    site.hold()
+    site.people.modify(site.ann, status="active", host="zimbra1.example.edu")
+    site.poll()
+    assert site.release("zimbra").released
+    assert site.nothing_left()
+    site.people.modify(site.ann, status="disabled", host="sunray.example.edu")
+    site.poll()
+    assert (site.mailbox.status, site.mailbox.home) == (Status.DISABLED, "sunray")
+
+
+def test_what_stands_goes_along_with_an_entry_that_gets_another_name(empty: ControlDatabase) -> None:
+    """The directory never shows the home that the move said; somebody else gets the former name."""
+    site = Site(empty, writes_home=False)
+    site.hold()
+    site.release("zimbra")
+    site.people.modify(site.ann, key="ann.smith@example.edu", addresses=("ann.smith@example.edu",))
+    other = site.people.add("other", "sunray.example.edu")
+    site.people.modify(other, key=ANN, addresses=(ANN,))
+    site.poll()
+    find = partial(mailboxes.by_key, keys=[ANN, "ann.smith@example.edu"])
+    assert {key: one.home for key, one in site.database.run_read(find).items()} == {
+        ANN: "sunray",
+        "ann.smith@example.edu": "zimbra",
+    }
 
 
 def test_an_abort_with_such_versions_is_not_taken_back_by_a_late_reading_of_the_hold(empty: ControlDatabase) -> None:

@@ -16,7 +16,7 @@ from router.directory.faults import Lost, refused
 from router.directory.feed import LdapFeed
 from router.directory.writer import LdapWriter
 from router.errors import Conflict, LookupFailed, NotFound
-from router.model.directory import KEEP, Standpoint, Wanted
+from router.model.directory import KEEP, Standing, Standpoint, Wanted
 from router.settings.directory import Ldap
 
 pytestmark = pytest.mark.slow
@@ -53,9 +53,10 @@ def test_a_write_is_one_modify_with_the_old_and_the_new_value(server: Slapd, sou
     writer = writers(source(server))
     before = writer.read(NAME)
     assert (before.dn, before.status, before.host) == (NAME, "active", "oldmail.example.edu")
+    assert before.standing is Standing.ACTIVE
     seen = server.mark()
     after = writer.write(before, Wanted(status="hold", host="newmail.example.edu"))
-    assert (after.status, after.host) == ("hold", "newmail.example.edu")
+    assert (after.status, after.host, after.standing) == ("hold", "newmail.example.edu", Standing.HOLD)
     assert after.version == server.entry(NAME)["entryCSN"][0] > before.version
     assert server.log(seen).count(" MOD dn=") == 1
     assert server.log(seen).count(" MOD attr=mailUserStatus mailUserStatus mailHost mailHost") == 1
@@ -330,7 +331,7 @@ def test_an_attribute_that_is_not_ours_to_write(server: Slapd, source: Source, w
     writer = writers(source(server), ReadOnly())
     assert (writer.writes_status, writer.writes_home) == (False, False)
     before = writer.read(NAME)
-    assert before == Standpoint(NAME, before.version, None, None)
+    assert before == Standpoint(NAME, before.version, None, None, Standing.ACTIVE)
     with pytest.raises(Conflict, match="no attribute"):
         writer.write(before, Wanted(status="hold"))
 

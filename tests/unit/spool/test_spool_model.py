@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.scratch import SCRATCH
 
 from router.model.address import parse_address
 from router.model.envelope import Client, Envelope, HeaderFacts, NewRecipient, QueuedMessage
@@ -58,7 +59,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.base = Path(tempfile.mkdtemp(prefix="sluice-model-"))
+        self.base = Path(tempfile.mkdtemp(prefix="sluice-model-", dir=SCRATCH))
         self.model = Model()
         self.journal: list[str] = []
         self.now = 1000.0

@@ -134,7 +134,6 @@ def _written() -> None:
         _word("state"),
         sa.Column("status_before", sa.Text(), nullable=True),
         sa.Column("host_before", sa.Text(), nullable=True),
-        _word("standing_before"),
         _word("home"),
         sa.Column("host", sa.Text(), nullable=True),
         _word("version"),
