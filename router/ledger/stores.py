@@ -63,7 +63,9 @@ class RecordingStore:
     async def start(self, port: int = 0) -> int:
         """Listen on 127.0.0.1; the port, which a `Port` may be keeping. Raises `OSError`."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Dialogue(self), "127.0.0.1", port, backlog=1024, reuse_port=True)
+        self._server = await loop.create_server(
+            lambda: Dialogue(self), "127.0.0.1", port, backlog=1024, reuse_port=True
+        )
         self.port = int(self._server.sockets[0].getsockname()[1])
         return self.port
 
