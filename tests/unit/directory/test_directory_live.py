@@ -226,8 +226,8 @@ async def test_a_stopped_server_bounds_sessions_threads_and_the_loop(
             names = [one.name for one in threading.enumerate() if one.name.startswith("directory-")]
             assert len(names) <= 4 * len(stalls)
         at_once, _ = await timed(made.find(["user1@example.edu"]))
-        assert at_once < 0.1, "the breaker is open"
-    assert min(stalls) < 0.1
+        assert at_once < 0.5, "the breaker is open"
+    assert min(stalls) < 0.5
     await recovered(made, "user1@example.edu")
 
 
