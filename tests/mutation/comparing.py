@@ -54,9 +54,10 @@ def _assigned(module: Module, name: ast.Name) -> list[ast.AST]:
     function = module.function(name)
     values: list[ast.AST] = []
     for node in ast.walk(function) if function is not None else ():
-        if isinstance(node, ast.Assign) and name_of(node.targets[0]) == name.id:
-            values.append(node.value)
-        elif isinstance(node, ast.AugAssign) and name_of(node.target) == name.id:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.AugAssign):
+            targets = [node.target]
+        if isinstance(node, ast.Assign | ast.AugAssign) and name_of(targets[0]) == name.id:
             values.append(node.value)
     return values
 

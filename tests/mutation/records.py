@@ -2,14 +2,14 @@
 What a run has found so far, kept on disk so that a run that was stopped goes on where it was.
 
 Guarantees: one line of JSON for each verdict, written when it is known. A verdict `killed` counts again as long as the
-product and the file of the killing test are what they were; a survivor is always tried again.
+mutated module and the file of the killing test are what they were when the run began; a survivor is always tried again.
 
 On failure: a line that cannot be read is passed over.
 """
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 KILLED, SURVIVED = "killed", "survived"
@@ -23,7 +23,7 @@ class Verdict:
     outcome: str
     by: str
     seconds: float
-    product: str = ""
+    module: str = ""
     test: str = ""
 
 
@@ -31,10 +31,10 @@ class Records:
     """The verdicts in `directory`."""
 
     def __init__(self, root: Path, directory: Path) -> None:
-        self._root = root
         self._file = directory / "verdicts.jsonl"
         directory.mkdir(parents=True, exist_ok=True)
-        self._product = digest(root, "router")
+        files = (path for folder in ("router", "tests") for path in (root / folder).rglob("*.py"))
+        self._digests = {path.relative_to(root).as_posix(): _digest(path) for path in files}
 
     def known(self) -> dict[str, Verdict]:
         """Verdicts that still hold, by mutant."""
@@ -49,20 +49,23 @@ class Records:
         return {name: verdict for name, verdict in found.items() if self._holds(verdict)}
 
     def add(self, verdict: Verdict) -> None:
-        stamped = Verdict(
-            verdict.mutant, verdict.outcome, verdict.by, verdict.seconds, self._product, self._test(verdict.by)
-        )
+        stamped = replace(verdict, module=self._module(verdict), test=self._test(verdict))
         with self._file.open("a") as file:
             file.write(json.dumps(asdict(stamped)) + "\n")
 
     def _holds(self, verdict: Verdict) -> bool:
-        if verdict.outcome != KILLED or verdict.product != self._product:
-            return False
-        return verdict.test == self._test(verdict.by)
+        known = (verdict.module, verdict.test) == (self._module(verdict), self._test(verdict))
+        return verdict.outcome == KILLED and known
 
-    def _test(self, by: str) -> str:
-        file = self._root / by.split("::")[0]
-        return hashlib.sha256(file.read_bytes()).hexdigest() if by.startswith("tests/") and file.is_file() else ""
+    def _module(self, verdict: Verdict) -> str:
+        return self._digests.get(verdict.mutant.split(":")[1], "")
+
+    def _test(self, verdict: Verdict) -> str:
+        return self._digests.get(verdict.by.split("::")[0], "")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def digest(root: Path, *folders: str) -> str:

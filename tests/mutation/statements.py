@@ -55,13 +55,13 @@ def _block(module: Module, call: ast.Call) -> Iterator[Found]:
 def _text(node: ast.AST) -> str:
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else ""
-    if isinstance(node, ast.JoinedStr):
-        return "".join(
-            one.value if isinstance(one, ast.Constant) else "{%s}" % ast.unparse(one.value)  # noqa: UP031 - braces
-            for one in node.values
-            if isinstance(one, ast.Constant | ast.FormattedValue)
-        )
-    return ""
+    return "".join(_piece(one) for one in node.values) if isinstance(node, ast.JoinedStr) else ""
+
+
+def _piece(node: ast.expr) -> str:
+    if isinstance(node, ast.FormattedValue):
+        return "{" + ast.unparse(node.value) + "}"
+    return _text(node)
 
 
 def _says_pragma(node: ast.AST) -> bool:

@@ -6,7 +6,8 @@ Finds what must happen in one turn of the event loop: decide and register, look 
 
 The mutant gives the loop a turn (`await asyncio.sleep(0)`) right before the entry. A plain function becomes a
 coroutine for that, and so do its callers up to the first that is one already. Where this cannot be done (a callback,
-a lambda, a name that others may call) there is no mutant: an await cannot get there by mistake either.
+a lambda, a name that others may call) there is no mutant: an await cannot get there by mistake either. Commands, the
+ledger and the demonstration are left out: nobody shares what they look at.
 """
 
 import ast
@@ -17,10 +18,13 @@ from mutation.source import Edit, Function, Module, name_of
 
 _TURN = '__import__("asyncio").sleep(0)'
 _ENTERING = frozenset({"add", "append", "appendleft", "setdefault", "update"})
+_ALONE = ("router/admin/", "router/ledger/", "router/demo/")
 _REGISTER = frozenset({"register", "decided_held"})
 
 
 def find(module: Module) -> Iterator[Found]:
+    if module.path.startswith(_ALONE):
+        return
     for function in module.walk():
         if not isinstance(function, Function):
             continue
@@ -35,7 +39,7 @@ def _entries(module: Module, function: Function) -> Iterator[tuple[ast.AST, str]
     for node in _own(module, function):
         if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):
             looked.clear()
-        elif isinstance(node, ast.Call) and name_of(node.func) in _REGISTER and node is not function.body[0]:
+        elif isinstance(node, ast.Call) and name_of(node.func) in _REGISTER:
             if module.statement(node) is not _first(function):
                 yield node, f"a turn before {module.segment(node.func)}()"
         elif (own := _own_attribute(node)) is not None:
