@@ -53,6 +53,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants tried at a time (2)")
     parser.add_argument("--anew", action="store_true", help="forget the verdicts of former runs")
     parser.add_argument("--fast", action="store_true", help="leave out the slow tests: what survives may yet be killed")
+    parser.add_argument("--tests", action="append", default=[], metavar="PATH", help="run these before all others")
     parser.add_argument("--keep-map", action="store_true", help="use the map of tests there is, whatever changed")
     try:
         return parser.parse_args(arguments)
@@ -93,7 +94,7 @@ def _try_all(
     def work() -> None:
         with Scratch(ROOT) as scratch:
             while (mutant := waiting.get()) is not None:
-                verdict = judge(scratch, mutant, tests, slow=not wanted.fast)
+                verdict = judge(scratch, mutant, tests, first=wanted.tests, slow=not wanted.fast)
                 records.add(verdict)
                 verdicts[mutant.name] = verdict
                 _say(f"{verdict.outcome:8} {verdict.seconds:6.1f} s  {mutant.name}  {verdict.by}")

@@ -38,11 +38,13 @@ _SECOND = {
 """Slow tests for what fast ones do not see: durability only shows at a kill or a cut, or in the order of calls."""
 
 
-def judge(scratch: Scratch, mutant: Mutant, tests: TestsMap, *, slow: bool = True) -> Verdict:
-    """Make the mutant and say what becomes of it."""
+def judge(
+    scratch: Scratch, mutant: Mutant, tests: TestsMap, *, first: Sequence[str] = (), slow: bool = True
+) -> Verdict:
+    """Make the mutant and say what becomes of it. `first` are tests to run before those that are chosen."""
     began = time.monotonic()
     with scratch.mutated(mutant):
-        for names, options in _stages(mutant, tests, slow):
+        for names, options in _stages(mutant, tests, first, slow):
             run = scratch.pytest(names, _SECONDS, options)
             if run.status not in {_PASSED, _NO_TESTS}:
                 return Verdict(mutant.name, KILLED, killer(run), round(time.monotonic() - began, 1))
@@ -50,7 +52,11 @@ def judge(scratch: Scratch, mutant: Mutant, tests: TestsMap, *, slow: bool = Tru
     return Verdict(mutant.name, SURVIVED, f"{seen} fast tests run it", round(time.monotonic() - began, 1))
 
 
-def _stages(mutant: Mutant, tests: TestsMap, slow: bool) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+def _stages(
+    mutant: Mutant, tests: TestsMap, first: Sequence[str], slow: bool
+) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    if first:
+        yield first, _SLOW
     covering = tests.covering(mutant)
     if covering:
         yield covering, _FAST
