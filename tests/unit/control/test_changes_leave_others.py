@@ -15,9 +15,11 @@ from sqlalchemy import Connection, Table, insert, select
 from router.control import alarms, barrier, domains, entries, holds, losses, members, requests, schema, staging
 from router.control.audit import Act
 from router.control.database import ControlDatabase
+from router.control.entries import Reading
 from router.control.losses import Loss
 from router.control.people import Crew
 from router.model.change import Blocking
+from router.model.directory import DomainEntry
 
 ANN, BOB = "ann@example.edu", "bob@example.edu"
 DEFAULTS: Mapping[type, Any] = {str: "", int: 0, float: 0.0}
@@ -28,7 +30,9 @@ def put(connection: Connection, table: Table, **values: Any) -> None:
     rest = {
         column.name: DEFAULTS[column.type.python_type]
         for column in table.columns
-        if column.name not in values and not column.nullable and not (column.primary_key and column.autoincrement is True)
+        if column.name not in values
+        and not column.nullable
+        and not (column.primary_key and column.autoincrement is True)
     }
     connection.execute(insert(table).values(**rest, **values))
 
@@ -140,6 +144,32 @@ def test_a_domain_that_is_still_there_is_one_of_source_and_name(empty: ControlDa
         assert rows(connection, table, "source", "dn", "generation") == {
             ("a", "dc=one", 2), ("a", "dc=two", 1), ("b", "dc=one", 1)
         }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("version", "read_in", "sweeping", "news"),
+    [
+        ("2", 5, True, False),
+        ("2", 6, True, True),
+        ("1", 5, True, False),
+        ("1", 6, False, True),
+        ("1", 6, True, True),
+        ("3", 5, False, True),
+    ],
+)
+def test_what_a_domain_is_read_to_be_is_news(
+    empty: ControlDatabase, version: str, read_in: int, sweeping: bool, news: bool
+) -> None:
+    """An older version is believed when a sweep brings it and nobody has read the entry since the sweep began."""
+    known = DomainEntry("dc=x", "example.edu", "2")
+    read = DomainEntry("dc=x", "example.edu", version)
+    with empty.write() as connection:
+        domains.take_in(connection, [known], Reading("a", 5))
+        reading = Reading("a", read_in, sweeping=sweeping)
+        assert domains.is_news(connection, read, reading) is news
+        domains.take_in(connection, [read], reading)
+        believed = version == "3" or (sweeping and read_in == 6)
+        assert rows(connection, schema.directory_domains, "version") == {(version if believed else "2",)}
 
 
 def test_an_entry_that_goes_takes_its_own_claims_along(empty: ControlDatabase) -> None:
