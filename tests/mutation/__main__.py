@@ -9,9 +9,11 @@ On failure: exit 1 with what the tests said.
 """
 
 import argparse
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from fnmatch import fnmatch
 from pathlib import Path
 from queue import SimpleQueue
@@ -91,17 +93,29 @@ def _try_all(
     for one in [*todo, *[None] * wanted.jobs]:
         waiting.put(one)
 
-    def work() -> None:
-        with Scratch(ROOT) as scratch:
-            while (mutant := waiting.get()) is not None:
-                verdict = judge(scratch, mutant, tests, first=wanted.tests, slow=not wanted.fast)
-                records.add(verdict)
-                verdicts[mutant.name] = verdict
-                _say(f"{verdict.outcome:8} {verdict.seconds:6.1f} s  {mutant.name}  {verdict.by}")
+    def work(scratch: Scratch) -> None:
+        while (mutant := waiting.get()) is not None:
+            verdict = judge(scratch, mutant, tests, first=wanted.tests, slow=not wanted.fast)
+            if scratch.stopped:
+                return  # not a verdict: the run was ended
+            records.add(verdict)
+            verdicts[mutant.name] = verdict
+            _say(f"{verdict.outcome:8} {verdict.seconds:6.1f} s  {mutant.name}  {verdict.by}")
 
-    with ThreadPoolExecutor(wanted.jobs) as pool:
-        for done in [pool.submit(work) for _ in range(wanted.jobs)]:
-            done.result()
+    with ExitStack() as stack:
+        scratches = [stack.enter_context(Scratch(ROOT)) for _ in range(wanted.jobs)]
+        pool = stack.enter_context(ThreadPoolExecutor(wanted.jobs))
+        try:
+            for done in [pool.submit(work, scratch) for scratch in scratches]:
+                done.result()
+        except BaseException:
+            for scratch in scratches:
+                scratch.stop()
+            raise
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _say(text: str) -> None:
@@ -109,4 +123,6 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGINT, _interrupted)
     sys.exit(main(sys.argv[1:]))

@@ -48,6 +48,8 @@ class Scratch:
         self._times = count(_TIME, 10)
         self._place = Path(tempfile.mkdtemp(prefix="sluice-mutants-"))
         self.tree = self._place / "tree"
+        self.stopped = False
+        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.tree.mkdir()
@@ -61,6 +63,13 @@ class Scratch:
 
     def __exit__(self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
         shutil.rmtree(self._place, ignore_errors=True)
+
+    def stop(self) -> None:
+        """End the run under way; none begins any more. Called from another thread."""
+        self.stopped = True
+        process = self._process
+        if process is not None:
+            _end(process)
 
     @contextmanager
     def mutated(self, mutant: Mutant) -> Iterator[None]:
@@ -94,6 +103,8 @@ class Scratch:
         return {**{name: value for name, value in os.environ.items() if name != "CI"}, **mine}
 
     def _run(self, command: Sequence[str], seconds: float, environment: dict[str, str]) -> Run:
+        if self.stopped:
+            return Run(TOO_LONG, "")
         with subprocess.Popen(
             command,
             cwd=self.tree,
@@ -103,6 +114,7 @@ class Scratch:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         ) as process:
+            self._process = process
             try:
                 words, _ = process.communicate(timeout=seconds)
             except subprocess.TimeoutExpired:
@@ -113,6 +125,7 @@ class Scratch:
                 _end(process)
                 raise
             finally:
+                self._process = None
                 _end(process)  # what the tests left behind
         return Run(process.returncode, words.decode(errors="replace"))
 

@@ -22,6 +22,7 @@ from router.model.change import Blocking
 from router.model.directory import DomainEntry
 
 ANN, BOB = "ann@example.edu", "bob@example.edu"
+FIRST, SECOND, THIRD = (f"2026010100000{number}Z" for number in (1, 2, 3))
 DEFAULTS: Mapping[type, Any] = {str: "", int: 0, float: 0.0}
 
 
@@ -149,27 +150,27 @@ def test_a_domain_that_is_still_there_is_one_of_source_and_name(empty: ControlDa
 @pytest.mark.parametrize(
     ("version", "read_in", "sweeping", "news"),
     [
-        ("2", 5, True, False),
-        ("2", 6, True, True),
-        ("1", 5, True, False),
-        ("1", 6, False, True),
-        ("1", 6, True, True),
-        ("3", 5, False, True),
+        (SECOND, 5, True, False),
+        (SECOND, 6, True, True),
+        (FIRST, 5, True, False),
+        (FIRST, 6, False, True),
+        (FIRST, 6, True, True),
+        (THIRD, 5, False, True),
     ],
 )
 def test_what_a_domain_is_read_to_be_is_news(
     empty: ControlDatabase, version: str, read_in: int, sweeping: bool, news: bool
 ) -> None:
     """An older version is believed when a sweep brings it and nobody has read the entry since the sweep began."""
-    known = DomainEntry("dc=x", "example.edu", "2")
+    known = DomainEntry("dc=x", "example.edu", SECOND)
     read = DomainEntry("dc=x", "example.edu", version)
     with empty.write() as connection:
         domains.take_in(connection, [known], Reading("a", 5))
         reading = Reading("a", read_in, sweeping=sweeping)
         assert domains.is_news(connection, read, reading) is news
         domains.take_in(connection, [read], reading)
-        believed = version == "3" or (sweeping and read_in == 6)
-        assert rows(connection, schema.directory_domains, "version") == {(version if believed else "2",)}
+        believed = version == THIRD or (sweeping and read_in == 6)
+        assert rows(connection, schema.directory_domains, "version") == {(version if believed else SECOND,)}
 
 
 def test_an_entry_that_goes_takes_its_own_claims_along(empty: ControlDatabase) -> None:
