@@ -68,11 +68,11 @@ def _matches(mutant: Mutant, patterns: list[str]) -> bool:
     return any(part in mutant.name or fnmatch(mutant.name, part) for part in patterns)
 
 
-def _map(directory: Path, jobs: int, *, keep: bool) -> tests_map.TestsMap:
+def _map(directory: Path, jobs: int, *, keep: bool) -> tests_map.LineMap:
     current = digest(ROOT, "router", "tests")
     stamp, file = directory / "map.digest", directory / "map.json"
     if file.exists() and (keep or (stamp.exists() and stamp.read_text() == current)):
-        return tests_map.TestsMap.from_json(file.read_text())
+        return tests_map.LineMap.from_json(file.read_text())
     _say("running every fast test once to see which lines it runs")
     began = time.monotonic()
     made = tests_map.make(ROOT, jobs)
@@ -84,7 +84,7 @@ def _map(directory: Path, jobs: int, *, keep: bool) -> tests_map.TestsMap:
 
 def _try_all(
     todo: list[Mutant],
-    tests: tests_map.TestsMap,
+    tests: tests_map.LineMap,
     records: Records,
     verdicts: dict[str, Verdict],
     wanted: argparse.Namespace,

@@ -58,11 +58,22 @@ class Module:
         self._lines = [0]
         for line in text.splitlines(keepends=True):
             self._lines.append(self._lines[-1] + len(line))
-        self._parents = {child: parent for parent in ast.walk(self.tree) for child in ast.iter_child_nodes(parent)}
+        self._parents: dict[ast.AST, ast.AST] = {}
+        self._around: dict[ast.AST, ast.AST | None] = {}
+        self._enter(self.tree, None)
+        self._nodes = sorted(self._around, key=_place)
 
     @classmethod
     def read(cls, root: Path, path: str) -> "Module":
         return cls(path, (root / path).read_bytes())
+
+    def _enter(self, node: ast.AST, around: ast.AST | None) -> None:
+        self._around[node] = around
+        inside = node if isinstance(node, (*_FUNCTIONS, ast.Lambda)) else around
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, _NO_PLACE):
+                self._parents[child] = node
+                self._enter(child, inside)
 
     def parent(self, node: ast.AST) -> ast.AST | None:
         return self._parents.get(node)
@@ -111,10 +122,21 @@ class Module:
 
     def walk(self) -> Iterator[ast.AST]:
         """All nodes in the order of the text."""
-        return iter(sorted(ast.walk(self.tree), key=_place))
+        return iter(self._nodes)
+
+    def inside(self) -> dict[ast.AST, list[ast.AST]]:
+        """The nodes of each function or lambda, without those of functions in it, in the order of the text."""
+        found: dict[ast.AST, list[ast.AST]] = {}
+        for node in self._nodes:
+            around = self._around[node]
+            if around is not None:
+                found.setdefault(around, []).append(node)
+        return found
 
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_NO_PLACE = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
+"""One object of each of these serves a whole tree."""
 
 
 def _place(node: ast.AST) -> tuple[int, int]:

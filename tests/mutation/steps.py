@@ -25,18 +25,18 @@ _REGISTER = frozenset({"register", "decided_held"})
 def find(module: Module) -> Iterator[Found]:
     if module.path.startswith(_ALONE):
         return
-    for function in module.walk():
+    for function, nodes in module.inside().items():
         if not isinstance(function, Function):
             continue
-        for entry, what in _entries(module, function):
+        for entry, what in _entries(module, function, nodes):
             edits = _with_turn(module, function, module.statement(entry))
             if edits is not None:
                 yield "turn", entry, what, edits
 
 
-def _entries(module: Module, function: Function) -> Iterator[tuple[ast.AST, str]]:
+def _entries(module: Module, function: Function, nodes: list[ast.AST]) -> Iterator[tuple[ast.AST, str]]:
     looked: dict[str, ast.stmt] = {}
-    for node in _own(module, function):
+    for node in nodes:
         if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith):
             looked.clear()
         elif isinstance(node, ast.Call) and name_of(node.func) in _REGISTER:
@@ -47,7 +47,7 @@ def _entries(module: Module, function: Function) -> Iterator[tuple[ast.AST, str]
             if _enters(module, node):
                 if own in looked and looked[own] is not statement:
                     yield node, f"a turn between looking at self.{own} and entering it"
-            else:
+            elif not _is_measured(module, node):
                 looked.setdefault(own, statement)
 
 
@@ -57,23 +57,16 @@ def _first(function: Function) -> ast.stmt:
     return function.body[1] if documented and len(function.body) > 1 else first
 
 
-def _own(module: Module, function: Function) -> list[ast.AST]:
-    """The nodes of the function, without those of functions in it, in the order of the text."""
-    inside = [node for node in ast.walk(function) if _innermost(module, node) is function]
-    return sorted(inside, key=lambda node: (getattr(node, "lineno", 0), getattr(node, "col_offset", 0)))
-
-
-def _innermost(module: Module, node: ast.AST) -> ast.AST | None:
-    for one in module.ancestors(node):
-        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            return one
-    return None
-
-
 def _own_attribute(node: ast.AST) -> str | None:
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
         return node.attr
     return None
+
+
+def _is_measured(module: Module, node: ast.AST) -> bool:
+    """`len(self.X)` is a bound: one that is missed by an entry or two breaks nothing."""
+    above = module.parent(node)
+    return isinstance(above, ast.Call) and name_of(above.func) == "len"
 
 
 def _enters(module: Module, node: ast.AST) -> bool:
@@ -106,7 +99,7 @@ def _as_coroutine(module: Module, function: Function, done: frozenset[str]) -> t
     start, _ = module.span(function)
     edits = [Edit(start, start, "async ")]
     callers: set[Function] = set()
-    for node in ast.walk(module.tree):
+    for node in module.walk():
         if not isinstance(node, ast.Attribute | ast.Name) or name_of(node) != function.name:
             continue
         call, caller = module.parent(node), module.function(node)

@@ -29,7 +29,7 @@ class MapFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class TestsMap:
+class LineMap:
     """Seconds of each test, and for each file of the product the tests that run a line of it."""
 
     seconds: dict[str, float]
@@ -50,13 +50,13 @@ class TestsMap:
         return json.dumps({"seconds": self.seconds, "lines": self.lines, "names": self.names})
 
     @classmethod
-    def from_json(cls, text: str) -> "TestsMap":
+    def from_json(cls, text: str) -> "LineMap":
         facts = json.loads(text)
         lines = {path: {int(line): tests for line, tests in of.items()} for path, of in facts["lines"].items()}
         return cls(facts["seconds"], lines, facts["names"])
 
 
-def make(root: Path, jobs: int) -> TestsMap:
+def make(root: Path, jobs: int) -> LineMap:
     """Run every fast test once under coverage, in `jobs` processes."""
     files = sorted(path.relative_to(root).as_posix() for path in (root / "tests").rglob("test_*.py"))
     files = [name for name in files if not name.startswith(_LEFT_OUT)]
@@ -90,7 +90,7 @@ def _traced(root: Path, files: Sequence[str]) -> _Share:
         return _Share({name: took for name, took in told["seconds"].items() if name not in broken}, contexts)
 
 
-def _joined(shares: Sequence[_Share]) -> TestsMap:
+def _joined(shares: Sequence[_Share]) -> LineMap:
     seconds = {name: round(took, 3) for share in shares for name, took in share.seconds.items()}
     names = sorted(seconds)
     numbers = {name: number for number, name in enumerate(names)}
@@ -100,4 +100,4 @@ def _joined(shares: Sequence[_Share]) -> TestsMap:
             mine = lines.setdefault(path, {})
             for line, tests in by_line.items():
                 mine.setdefault(line, []).extend(numbers[test] for test in tests if test in numbers)
-    return TestsMap(seconds, lines, names)
+    return LineMap(seconds, lines, names)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from mutation.records import KILLED, SURVIVED, Verdict
 from mutation.scratch import TOO_LONG, Run, Scratch
 from mutation.source import Mutant
-from mutation.tests_map import TestsMap
+from mutation.tests_map import LineMap
 
 _SECONDS = 420.0
 _FAST = ("-m", "not slow and not corpus", "--timeout=40")
@@ -38,9 +38,7 @@ _SECOND = {
 """Slow tests for what fast ones do not see: durability only shows at a kill or a cut, or in the order of calls."""
 
 
-def judge(
-    scratch: Scratch, mutant: Mutant, tests: TestsMap, *, first: Sequence[str] = (), slow: bool = True
-) -> Verdict:
+def judge(scratch: Scratch, mutant: Mutant, tests: LineMap, *, first: Sequence[str] = (), slow: bool = True) -> Verdict:
     """Make the mutant and say what becomes of it. `first` are tests to run before those that are chosen."""
     began = time.monotonic()
     with scratch.mutated(mutant):
@@ -53,7 +51,7 @@ def judge(
 
 
 def _stages(
-    mutant: Mutant, tests: TestsMap, first: Sequence[str], slow: bool
+    mutant: Mutant, tests: LineMap, first: Sequence[str], slow: bool
 ) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
     if first:
         yield first, _SLOW

@@ -51,6 +51,31 @@ async def test_a_hold_at_any_step_of_the_loop_is_exact(cached: bool) -> None:
     assert (min(took), max(took)) == (0, 1)
 
 
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_release_at_any_step_of_the_loop_leaves_nothing_held(waits: bool) -> None:
+    """Deciding to hold and remembering it are one step: a release in between would not see the recipient."""
+    for step in range(30):
+        world = World()
+        world.add("alice", "old")
+        async with Plane(world) as plane:
+            if waits:  # accepted before the hold: the dispatch holds it
+                plane.lanes.pause(frozenset({"old"}))
+                await plane.send(ALICE)
+                plane.hold(ALICE)
+                plane.lanes.pause(frozenset())
+                sending = asyncio.ensure_future(asyncio.sleep(0))
+            else:
+                plane.hold(ALICE)
+                plane.releases._held.clear()  # the change itself has not come here yet
+                sending = asyncio.ensure_future(plane.send(ALICE))
+            for _ in range(step):
+                await asyncio.sleep(0)
+            plane.release(ALICE, "new")
+            await sending
+            await plane.settle(lambda plane=plane: plane.at("new") == [ALICE])
+            assert plane.at("old") == []
+
+
 def test_a_cancelled_delivery_may_not_pass_its_dot() -> None:
     inflight = InFlight(lambda _ended: None)
     entry = inflight.register([ALICE], "old", "Q1", "", 0.0)

@@ -2,12 +2,15 @@
 
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from support.disk_watch import DiskWatch
 
 from router.errors import SpoolUnavailable
 from router.spool import schema
+from router.spool.writer import Writer
 
 NUMBER = 7
 CREATED = {
@@ -75,6 +78,29 @@ def test_a_new_database_is_whole_in_its_file(path: Path) -> None:
     assert not path.with_name(f"tmp-{path.name}-wal").exists()
     assert not path.with_name(f"{path.name}-wal").exists()
     assert schema.version(path) == schema.SCHEMA_VERSION
+
+
+def test_settings_do_not_rest_on_what_the_library_was_built_with(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "other.db", isolation_level=None)
+    connection.execute("PRAGMA page_size = 8192")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    schema._fill(connection, NUMBER, 1.0)
+    assert (tmp_path / "other.db-wal").stat().st_size == 0, "all is in the file before it gets its name"
+    wanted = {"page_size": schema.PAGE_SIZE, "synchronous": 2}
+    assert settings(connection, wanted) == wanted
+
+
+def test_the_name_of_a_new_database_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = DiskWatch(tmp_path, monkeypatch)
+    schema.create(tmp_path / schema.DATABASE, NUMBER, 1.0)
+    assert watch.synced == [tmp_path]
+
+
+def test_a_checkpoint_gives_the_patience_back(path: Path) -> None:
+    connection = schema.open_writer(path, NUMBER)
+    writer: Any = SimpleNamespace(_connection=connection, _dirty_pages=1)
+    Writer._checkpoint(writer, "PASSIVE")
+    assert settings(connection, {"busy_timeout": 0}) == {"busy_timeout": 5000}
 
 
 @pytest.mark.parametrize(("name", "says"), [("journal_mode", "journal_mode=delete"), ("synchronous", "synchronous=1")])
