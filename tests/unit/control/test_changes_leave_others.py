@@ -204,7 +204,7 @@ def test_a_request_is_answered_once(empty: ControlDatabase) -> None:
     assert empty.run_write(partial(requests.answer, number=1, value=1, now=1.0))
     assert not empty.run_write(partial(requests.answer, number=1, value=2, now=2.0))
     with empty.read() as connection:
-        states = dict(connection.execute(select(schema.requests.c.number, schema.requests.c.state)).all())  # type: ignore[arg-type]
+        states = dict(connection.execute(select(schema.requests.c.number, schema.requests.c.state)).all())
         assert states[2] == requests.NEW
         assert states[1] != requests.NEW
 

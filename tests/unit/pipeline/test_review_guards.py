@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from support.memory import World
@@ -61,19 +62,21 @@ async def test_a_release_at_any_step_of_the_loop_leaves_nothing_held(waits: bool
             if waits:  # accepted before the hold: the dispatch holds it
                 plane.lanes.pause(frozenset({"old"}))
                 await plane.send(ALICE)
-                plane.hold(ALICE)
+            plane.hold(ALICE)
+            plane.releases._held.clear()  # the change itself has not come here yet
+            if waits:
                 plane.lanes.pause(frozenset())
-                sending = asyncio.ensure_future(asyncio.sleep(0))
-            else:
-                plane.hold(ALICE)
-                plane.releases._held.clear()  # the change itself has not come here yet
-                sending = asyncio.ensure_future(plane.send(ALICE))
+            sending = [] if waits else [asyncio.create_task(plane.send(ALICE))]
             for _ in range(step):
                 await asyncio.sleep(0)
             plane.release(ALICE, "new")
-            await sending
-            await plane.settle(lambda plane=plane: plane.at("new") == [ALICE])
+            await asyncio.gather(*sending)
+            await plane.settle(partial(arrived, plane))
             assert plane.at("old") == []
+
+
+def arrived(plane: Plane) -> bool:
+    return plane.at("new") == [ALICE]
 
 
 def test_a_cancelled_delivery_may_not_pass_its_dot() -> None:

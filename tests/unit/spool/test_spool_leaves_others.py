@@ -1,10 +1,13 @@
 """What a statement of the spool must leave alone: for each condition, a row that differs in it alone."""
 
+import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +17,7 @@ from router.spool.batch import Batch, Numbers, Releases
 from router.spool.leaving import Leaving
 from router.spool.operations import Release
 from router.spool.owner import Flush, SetAside
+from router.spool.writer import Writer
 
 _JOURNAL = count(1000, 100)
 
@@ -51,6 +55,29 @@ async def test_an_open_spool_says_in_its_file_that_its_end_was_not_clean(
     assert kit.column(directory, "SELECT value FROM meta WHERE name = 'clean'") == ["1"]
 
 
+async def test_a_clean_end_copies_the_log_back_also_beside_a_reader(kit: Any, open_spool: Any, directory: Path) -> None:
+    spool = await open_spool()
+    await kit.put(spool)
+    reader = schema.open_reader(directory / schema.DATABASE)
+    await asyncio.gather(spool.close(), spool.close())
+    assert (directory / f"{schema.DATABASE}-wal").stat().st_size == 0
+    reader.close()
+
+
+async def test_a_checkpoint_does_not_wait_for_readers(kit: Any, filled: list[int], directory: Path) -> None:
+    """The one connection that commits must not stand still behind somebody who looks."""
+    writer = schema.open_writer(directory / schema.DATABASE, 1)
+    reader = schema.open_reader(directory / schema.DATABASE)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM recipients").fetchone()
+    writer.execute("UPDATE recipients SET due = 1")
+    began = time.monotonic()
+    Writer._checkpoint(cast("Writer", SimpleNamespace(_connection=writer, _dirty_pages=1)), "TRUNCATE")
+    assert time.monotonic() - began < 3.0
+    reader.close()
+    writer.close()
+
+
 async def test_stats_measure_the_file(kit: Any, open_spool: Any, directory: Path) -> None:
     spool = await open_spool()
     for _ in range(30):
@@ -64,14 +91,14 @@ async def test_stats_measure_the_file(kit: Any, open_spool: Any, directory: Path
 async def test_dropping_a_message_leaves_others_and_what_is_to_be_kept(
     kit: Any, filled: list[int], directory: Path
 ) -> None:
-    first, second = sorted(kit.column(directory, "SELECT id FROM messages"))
+    first, second = kit.column(directory, "SELECT id FROM messages ORDER BY id")
     kit.damage(directory, "DELETE FROM recipients")
     kit.damage(directory, "UPDATE messages SET keep_until = 50 WHERE id = ?", first)
     assert work(directory, lambda batch: batch.drop(first, 40.0), careful=True) == (True, None)
     assert kit.column(directory, "SELECT id FROM messages ORDER BY id") == [first, second]
-    gone, row = work(directory, lambda batch: batch.drop(first, 60.0), careful=True)  # type: ignore[misc]
-    assert gone
-    assert row is not None
+    found: Any = work(directory, lambda batch: batch.drop(first, 60.0), careful=True)
+    assert found[0] is True
+    assert found[1] is not None
     assert kit.column(directory, "SELECT id FROM messages") == [second]
 
 
