@@ -2,12 +2,15 @@
 
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import update
 
-from router.control import backup, changes, sqlite
+from router.control import backup, changes, schema, sqlite
 from router.control.database import ControlDatabase
+from router.control.tail import Tail
 from router.errors import ControlUnavailable
 
 SETTINGS = {
@@ -66,6 +69,18 @@ def test_a_copy_that_is_damaged_is_no_backup(
     with pytest.raises(ControlUnavailable, match="the copy is damaged"):
         backup.backup(empty, tmp_path / "copy.db")
     assert not (tmp_path / "copy.db").exists()
+
+
+def test_a_member_keeps_the_list_of_changes_short(empty: ControlDatabase) -> None:
+    many = changes.KEEP + 2000
+    empty.run_write(lambda connection: connection.execute(update(schema.counter).values(value=many)))
+    empty.run_write(
+        lambda connection: connection.execute(
+            update(schema.counter).where(schema.counter.c.name == schema.FLOOR).values(value=0)
+        )
+    )
+    Tail._keep_house(cast("Tail", SimpleNamespace(_wall=lambda: 1.0, _database=empty)))
+    assert empty.run_read(changes.floor) == many - changes.KEEP
 
 
 def test_what_a_failing_transaction_wrote_is_gone(empty: ControlDatabase) -> None:
