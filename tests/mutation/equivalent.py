@@ -23,6 +23,7 @@ EQUIVALENT: dict[str, str] = {
     "turn:router/deliver/feeder.py:Feeder.feed:1": "one task feeds; nobody else looks at the time of the next revival",
     "turn:router/deliver/feeder.py:Feeder._feed_lane:1": "one task feeds; the set names lanes to look at again",
     "turn:router/deliver/pool.py:Pool.close:1": "the reaper is cancelled already when the turn comes",
+    "turn:router/directory/lookups.py:LdapLookups._join:2": "a second start in the same turn finds nobody waiting",
     "turn:router/spool/bodies.py:SpoolBody.write:1": "a body belongs to one session, which does one thing at a time",
     "turn:router/spool/bodies.py:SpoolBody.discard:1": "a body belongs to one session; giving it up twice is allowed",
 }
