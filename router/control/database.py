@@ -251,8 +251,3 @@ def site_uuid(connection: Connection) -> str:
     if not found:
         raise ControlUnavailable("the control database has no site row")
     return str(found)
-
-
-def data_version(connection: Connection) -> int:
-    """SQLite's change counter as this connection sees it: other connections' commits move it, its own do not."""
-    return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())

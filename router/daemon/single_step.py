@@ -16,6 +16,7 @@ from router.deliver.lanes import Handle
 from router.model.envelope import Work
 from router.spool.desk import Desk
 from router.spool.finding import QueueFilter
+from router.spool.schema import sync_directory
 
 NOTE = "suspect"
 
@@ -59,6 +60,7 @@ class SingleStep:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        sync_directory(self._note.parent)
 
     def _read(self) -> str:
         try:

@@ -14,6 +14,8 @@ unreadable file counts as empty.
 import os
 from pathlib import Path
 
+from router.spool.schema import sync_directory
+
 SEQUENCE = "sequence"
 STEP = 4096
 _WIDTH = 20
@@ -25,6 +27,7 @@ class Sequence:
     def __init__(self, directory: Path) -> None:
         self._path = directory / SEQUENCE
         self._descriptor = -1
+        self._named = False
         self._open()
         self.reserved, self.committed = self._read()
 
@@ -37,6 +40,9 @@ class Sequence:
         try:
             self._write(0, number + STEP)
             os.fsync(self._descriptor)
+            if not self._named:
+                sync_directory(self._path.parent)
+                self._named = True
         except OSError:
             self._close()
             raise

@@ -195,3 +195,21 @@ def test_rx6_no_command_of_the_base_class_can_be_reached() -> None:
     assert not any(getattr(SMTP, name, None) in _COMMANDS.values() for name in dir(SMTP))
     for name in ("_handle_client", "connection_made", "connection_lost", "eof_received", "data_received"):
         assert getattr(SmtpSession, name) is not getattr(SMTP, name)
+
+
+async def test_inv_10_a_session_whose_lookup_was_cancelled_says_421(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks is cancelled when a worker ends: the client hears that it should come again."""
+    site = await start()
+    wire = await site.dial()
+
+    async def cancelled(*_: object) -> object:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(site.house, "recipient", cancelled)
+    await wire.hello()
+    await wire.ask("MAIL FROM:<sender@example.com>")
+    assert (await wire.ask("RCPT TO:<user@example.edu>")).startswith("421 4.3.2")
+    await asyncio.wait_for(site.observer.gone.wait(), 5)
+    assert site.observer.named("disconnected") == [("disconnected", "cancelled")]

@@ -87,3 +87,21 @@ async def test_an_error_is_logged_and_goes_no_further(caplog: pytest.LogCaptureF
     assert "unforeseen" in caplog.text
     inbox.feed(b"y")
     await asyncio.sleep(0)
+
+
+async def test_a_session_that_ends_or_is_cancelled_is_no_error_of_the_loop() -> None:
+    loop = asyncio.get_running_loop()
+    told: list[object] = []
+    loop.set_exception_handler(lambda _loop, context: told.append(context))
+
+    async def ends() -> None:
+        await asyncio.sleep(0)
+
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    Stepper(loop, ends())
+    Stepper(loop, cancelled())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not told

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 import trustme
+from support.disk_watch import DiskWatch
 
 from router.admin.cli import check as verb
 from router.admin.cli.check_certificates import check_listeners
@@ -220,12 +221,14 @@ def make_spool(state: Path, number: int, uuid: str = "", epoch: int = 0) -> Path
     return place
 
 
-def test_a_sound_machine(config: Path, state: Path) -> None:
+def test_a_sound_machine(config: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_spool(state, 1)
+    watch = DiskWatch(state, monkeypatch)
     found = check_local(Context(config))
     assert errors(found) == []
     texts = " ".join(one.text for one in found)
     assert "fsync takes" in texts
+    assert watch.synced, "what was measured"
     assert "opens and is sound" in texts
     assert "opens, 0 messages" in texts
 

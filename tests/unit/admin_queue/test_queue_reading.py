@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from support.disk_watch import DiskWatch
 
 from router.admin.cli.queue_select import Selection, entries
 from router.control import holds
@@ -209,6 +210,17 @@ def test_export_is_readable_without_sluice(site: Any, kit: Any, filled: list[str
     assert (target / f"{filled[0]}.eml").stat().st_mode & 0o077 == 0
     assert sluice("queue", "export", str(target), "--all").status == 0  # again: replaced
     assert len(sluice("queue", "list", "--json").records) == 2
+
+
+def test_what_was_exported_is_durable(
+    site: Any, filled: list[str], sluice: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = site.state.parent / "out"
+    target.mkdir()
+    watch = DiskWatch(target, monkeypatch)
+    assert sluice("queue", "export", str(target), "--all").status == 0
+    watch.durable()
+    assert len(watch.synced) == 2 * len(filled) + 1
 
 
 def test_export_takes_filters_and_needs_all_for_everything(

@@ -169,3 +169,15 @@ async def test_the_rate_is_kept_and_what_would_wait_too_long_is_not_asked() -> N
     clock.now += 1.0
     await prober.probe(addresses(), ("old",))
     assert len(waits) == 2
+
+
+async def test_callouts_that_begin_together_share_the_rate() -> None:
+    """Each takes a turn of its own: a store that is asked about a list of names is not asked all at once."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    prober = Prober(Stores(old=NO, new=NO), Clock(), ProbeLimits(rate=1.0, burst=1, deadline=10.0), sleep)
+    await prober.probe(JOE, ["old", "new"])
+    assert waited == [1.0]

@@ -176,6 +176,21 @@ async def test_what_comes_while_one_write_is_under_way_is_written_together() -> 
     await one.close()
 
 
+async def test_one_task_writes_however_many_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = Mirror()
+    one = fetcher(Reader(person("ann"), person("bob")), mirror)
+    original, begun = one._write_all, []
+
+    async def counted() -> None:
+        begun.append(1)
+        await original()
+
+    monkeypatch.setattr(one, "_write_all", counted)
+    await asyncio.gather(one.fetch([ANN]), one.fetch(["bob@example.edu"]))
+    assert len(begun) == 1
+    await one.close()
+
+
 async def test_who_stops_waiting_keeps_nobody_else_from_an_answer() -> None:
     mirror = Mirror()
     one = fetcher(Reader(person("ann"), person("bob")), mirror)

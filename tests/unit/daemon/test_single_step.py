@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from support.disk_watch import DiskWatch
 
 from router.daemon.single_step import NOTE, SingleStep
 from router.model.envelope import Client, Envelope, HeaderFacts, QueuedMessage, Work
@@ -44,6 +45,17 @@ async def test_one_message_at_a_time_with_a_note_around_it(tmp_path: Path) -> No
     await asyncio.gather(guarded("a", work("Q1")), guarded("b", work("Q2")))
     assert sorted(seen) == ["Q1", "Q2"]
     assert not (tmp_path / NOTE).exists()
+
+
+async def test_the_note_is_on_disk_before_the_message_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = DiskWatch(tmp_path, monkeypatch)
+
+    async def handle(_lane: str, _one: Work) -> None:
+        watch.durable()
+
+    await SingleStep(tmp_path).guard(handle)("a", work("Q1"))
 
 
 @pytest.mark.parametrize("error", [RuntimeError("x"), asyncio.CancelledError()])

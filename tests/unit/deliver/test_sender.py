@@ -317,8 +317,10 @@ async def test_barrier_8_sockets_linger_for_zero_seconds_until_quit_and_are_not_
     sock = connection.protocol._socket
     assert not sock.get_inheritable()
     assert struct.unpack("ii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)) == (1, 0)
-    connection.protocol.linger(reset=False)
+    quitting = asyncio.create_task(connection.quit(5.0))
+    await asyncio.sleep(0)
     assert struct.unpack("ii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)) == (0, 0)
+    await quitting
 
 
 async def test_no_more_sessions_than_allowed(make_hop: Any, make_sender: Any, make_parcel: Any, permit: Any) -> None:

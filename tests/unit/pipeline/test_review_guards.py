@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from support.memory import World
@@ -49,6 +50,33 @@ async def test_a_hold_at_any_step_of_the_loop_is_exact(cached: bool) -> None:
             assert len(plane.arrivals) == quiet, f"delivered after quiet, hold at step {step}"
             took.append(quiet - cached)
     assert (min(took), max(took)) == (0, 1)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_release_at_any_step_of_the_loop_leaves_nothing_held(waits: bool) -> None:
+    """Deciding to hold and remembering it are one step: a release in between would not see the recipient."""
+    for step in range(30):
+        world = World()
+        world.add("alice", "old")
+        async with Plane(world) as plane:
+            if waits:  # accepted before the hold: the dispatch holds it
+                plane.lanes.pause(frozenset({"old"}))
+                await plane.send(ALICE)
+            plane.hold(ALICE)
+            plane.releases._held.clear()  # the change itself has not come here yet
+            if waits:
+                plane.lanes.pause(frozenset())
+            sending = [] if waits else [asyncio.create_task(plane.send(ALICE))]
+            for _ in range(step):
+                await asyncio.sleep(0)
+            plane.release(ALICE, "new")
+            await asyncio.gather(*sending)
+            await plane.settle(partial(arrived, plane))
+            assert plane.at("old") == []
+
+
+def arrived(plane: Plane) -> bool:
+    return plane.at("new") == [ALICE]
 
 
 def test_a_cancelled_delivery_may_not_pass_its_dot() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.disk_watch import DiskWatch
 
 from router.errors import SluiceError
 from router.settings.loader import load
@@ -21,6 +22,13 @@ def test_round_trip_is_equal(sample: Settings, tmp_path: Path) -> None:
     path = keep(sample, tmp_path)
     assert recall(tmp_path, sample.fingerprint) == sample
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_kept_is_durable(sample: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / DIRECTORY).mkdir()
+    watch = DiskWatch(tmp_path, monkeypatch)
+    keep(sample, tmp_path)
+    watch.durable()
 
 
 def test_damage_and_absence_are_told(sample: Settings, tmp_path: Path) -> None:
