@@ -7,9 +7,11 @@ The relay is in a control group of `MEMORY` octets: more, and the kernel kills i
 
 import asyncio
 import contextlib
+import statistics
 from collections.abc import Awaitable, Callable
 
 import pytest
+from support.lives import minutes
 from support.siege import Siege
 from support.smtp_site import Wire
 
@@ -18,10 +20,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.asyncio(lo
 MEMORY = 192 << 20
 FILES = 512
 SETTINGS = {"message_size_limit": "4 MiB"}
-AT_ONCE = 30
+AT_ONCE = 100 if minutes() else 12
 BLOCK = 1 << 16
-SLOW = 2.0
-"""Seconds that an ordinary client may need for a whole message while floods go on."""
+SLOW = 1.0
+"""Seconds that an ordinary client may need for a whole message while floods go on, in the median."""
 GROWTH = 24 << 20
 """Octets of memory that may be held more than before, after all is over."""
 
@@ -67,7 +69,17 @@ async def endless_recipients(siege: Siege) -> None:
 async def endless_junk(siege: Siege) -> None:
     said = await pour(await opened(siege), b"NOOP\r\n" * 10_000, 5)
     assert said.count("\r\n") <= 150
-    assert "250" not in said.split("\r\n")[-3]
+    assert said[-200:].endswith("421 4.7.0 Too many errors\r\n") or not said
+
+
+async def the_same_again(siege: Siege) -> None:
+    """One recipient, ever again: a thousand times more than once, then put off, then the end."""
+    wire = await opened(siege)
+    await wire.ask("MAIL FROM:<a@b.c>")
+    said = await pour(wire, b"RCPT TO:<ann@example.edu>\r\n" * 2000, 20)
+    codes = [line[:3] for line in said.split("\r\n") if line]
+    assert len(codes) <= 2002
+    assert codes == [] or codes[-1] == "421"
 
 
 async def endless_text(siege: Siege) -> None:
@@ -83,7 +95,7 @@ async def endless_header(siege: Siege) -> None:
     wire = await opened(siege)
     await wire.to_data("bob@example.edu")
     for _ in range(80):
-        await wire.send(b"Received: from x by y; now\r\nX-Field: " + b"y" * 990 + b"\r\n" * 1 + b"X: y\r\n" * 9000)
+        await wire.send(b"Received: from x by y; now\r\nX-Field: " + b"y" * 990 + b"\r\n" + b"X: y\r\n" * 9000)
     await wire.send(b"\r\n.\r\n")
     assert (await wire.reply()).startswith("552 5.3.4")
 
@@ -102,14 +114,13 @@ async def many_fields(siege: Siege) -> None:
 
 
 async def deaf(siege: Siege) -> None:
-    """Asks and asks, and never reads an answer; then it is gone."""
+    """Asks and asks from many transactions, and never reads an answer; then it is gone."""
     wire = await opened(siege)
     wire.reader._transport.pause_reading()  # type: ignore[attr-defined]  # the test's own end
     with contextlib.suppress(TimeoutError, ConnectionError):
         async with asyncio.timeout(1.5):
-            await wire.send(b"EHLO deaf.example\r\nMAIL FROM:<a@b.c>\r\n")
             while True:
-                await wire.send(b"RCPT TO:<ann@example.edu>\r\n" * 2000)
+                await wire.send(b"MAIL FROM:<a@b.c>\r\n" + b"RCPT TO:<ann@example.edu>\r\n" * 1000 + b"RSET\r\n")
     wire.reset()
 
 
@@ -125,6 +136,7 @@ FLOODS: list[Callable[[Siege], Awaitable[None]]] = [
     endless_line,
     endless_recipients,
     endless_junk,
+    the_same_again,
     endless_text,
     endless_header,
     many_fields,
@@ -143,7 +155,8 @@ async def test_inv_48_inv_51_a_flood_costs_neither_memory_nor_others_their_turn(
     await siege.judge()
     grown = siege.group.resident() - before
     print(f"{flood.__name__}: slowest of {len(times)} others {max(times):.2f} s, {siege.figures()}")  # noqa: T201
-    assert max(times) < SLOW
+    assert statistics.median(times) < SLOW
+    assert max(times) < 5 * SLOW
     assert grown < GROWTH, f"{grown >> 20} MiB more than before"
 
 
