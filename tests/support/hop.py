@@ -33,6 +33,7 @@ ACTIONS = {
     "FLOOD": "octets without a line end, without end",
 }
 STREAMS = {"ENDLESS": b"250-more\r\n" * 1000, "DRIBBLE": b"2", "FLOOD": b"2" * 10_000}
+LONGEST = 32 * 1024
 OFFERS = ("PIPELINING", "SIZE 0", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES")
 
 
@@ -245,9 +246,10 @@ def path(line: str) -> str:
 
 
 def code(reply: str) -> int:
-    """The code of a reply, 0 if it is none that means anything after the dot."""
-    found = {line[:3] for line in reply.split("\r\n")}
-    return int(reply[:3]) if len(found) == 1 and re.match(r"[245][0-9][0-9](?![0-9])", reply) else 0
+    """The code of a reply, 0 for what is none after the dot: nonsense, unfinished, or longer than anybody reads."""
+    rows = reply.split("\r\n")
+    whole = len({row[:3] for row in rows}) == 1 and rows[-1][3:4] != "-" and len(reply) < LONGEST
+    return int(reply[:3]) if whole and re.match(r"[245][0-9][0-9](?![0-9])", reply) else 0
 
 
 def lines(code: int, texts: Sequence[str]) -> list[str]:
