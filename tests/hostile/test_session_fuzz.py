@@ -33,7 +33,7 @@ SIZE = 3_000
 LIMITS = Limits(recipients=100, errors=8, junk_commands=6)
 GUIDE = Guide(Path(router.accept.__file__).parent)
 SEEN: dict[str, int] = {"runs": 0, "messages": 0, "most steps": 0}
-SHORT = 200
+SHORT = 150
 """Inputs of the short run."""
 
 ENVELOPE = b"EHLO c.example\r\n", b"MAIL FROM:<s@out.example>\r\n", b"RCPT TO:<u1@example.edu>\r\n", b"DATA\r\n"
@@ -43,7 +43,7 @@ COMMANDS = (
     b"MAIL FROM:<> SIZE=10 BODY=8BITMIME RET=HDRS ENVID=x\r\n", b"MAIL FROM:<a@b.c> SIZE=99999\r\n", b"VRFY x\r\n",
     b"RCPT TO:<Postmaster>\r\n", b'RCPT TO:<"a\\" b"@example.edu> ORCPT=rfc822;x\r\n', b"STARTTLS\r\n", b"EHLO\r\n",
     b"BDAT 3 LAST\r\n", b"GET / HTTP/1.1\r\n", b"XCLIENT ADDR=1.2.3.4\r\n", b"AUTH PLAIN x\r\n", b"HELP\r\n",
-    b"x" * 600, b"x" * 9_000,
+    b"RSET\r\nRCPT TO:<u1@example.edu>\r\n", b"RSET\r\nDATA\r\n", b"x" * 600, b"x" * 9_000,
 )  # fmt: skip
 TEXTS = (
     b".\r\n", b"\r\n.\r\n", b"\n.\r\n", b"\r\n.\n", b"\r\n.\r", b"\r.\r\n", b"\n.\n", b"..\r\n", b".x\r\n", b"\r\n.",
@@ -58,9 +58,11 @@ TEXT = st.lists(
     max_size=8,
 )
 MESSAGE = st.builds(
-    lambda text, turns: [(b"".join(ENVELOPE[1:3]), 0), (ENVELOPE[3], turns), *text, (b"\r\n.\r\n", turns)],
+    lambda text, early, end, late: [(b"".join(ENVELOPE[1:3]), 0), (ENVELOPE[3], early), *text, (end, late)],
     TEXT,
     st.sampled_from([2, 2, 2, 1, 0]),
+    st.sampled_from([b"\r\n.\r\n"] * 4 + [b""]),
+    TURNS,
 )
 PIECES = st.builds(
     lambda hello, parts: [*hello, *(piece for part in parts for piece in part)],

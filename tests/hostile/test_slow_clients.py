@@ -2,7 +2,7 @@
 Thousands of clients that do nothing, or little: others are served meanwhile, each silence and each drip comes to its
 deadline, and what they cost in memory and descriptors is known and given back (inv 51, 52).
 
-The places are 2,500. Above 2,000 the relay is under stress, and strangers get ten seconds instead of `PATIENCE`.
+The places are 2,500. Above 2,000 the relay is under stress, and strangers get ten seconds instead of minutes.
 """
 
 import asyncio
@@ -20,8 +20,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.asyncio(lo
 
 IDLE = 2_000
 PLACES = 2_500
-PATIENCE = 14.0
 STRESS = 10.0
+LATE = 20.0
+"""Seconds after which a deadline of `STRESS` must have come on a machine with other things to do."""
 MEMORY = 256 << 20
 FILES = 4096
 EACH = 16 << 10
@@ -30,8 +31,6 @@ SETTINGS = {
     "limits": {
         "connections": PLACES,
         "connections_per_client": PLACES - 50,
-        "command_timeout": f"{PATIENCE:.0f}s",
-        "data_timeout": "120s",
     }
 }
 
@@ -54,15 +53,6 @@ async def crowd(siege: Siege, count: int) -> list[Wire]:
     return wires
 
 
-async def last_words(wires: list[Wire]) -> set[str]:
-    """What each hears in the end."""
-
-    async def one(wire: Wire) -> str:
-        return (await asyncio.wait_for(wire.reader.read(), 3 * PATIENCE)).decode()
-
-    return set(await asyncio.gather(*map(one, wires)))
-
-
 async def drip(wire: Wire, octets: bytes, pause: float) -> tuple[str, float]:
     """One octet after the other until the relay ends it; what it said, and after how many seconds."""
     began = time.monotonic()
@@ -76,7 +66,7 @@ async def drip(wire: Wire, octets: bytes, pause: float) -> tuple[str, float]:
 
 
 async def test_inv_51_two_thousand_idle_clients_and_a_crowd_of_drips(siege: Siege) -> None:
-    """RCPT is answered, mail taken; the idle and the slow go at their deadline, told 421; trusted hosts get in."""
+    """RCPT is answered, mail taken; the silent and the slow go at their deadline, told 421; trusted hosts get in."""
     await siege.good("ann@example.edu")
     before = siege.group.resident()
     wires = await crowd(siege, IDLE)
@@ -87,19 +77,20 @@ async def test_inv_51_two_thousand_idle_clients_and_a_crowd_of_drips(siege: Sieg
     print(f"an ordinary message: {max(times):.3f} s at most")  # noqa: T201 - as above
     assert sorted(times)[-2] < 1.0
 
-    drips = await crowd(siege, 30)
-    texts = await crowd(siege, 30)
+    silent, drips, texts = [await crowd(siege, 30) for _ in range(3)]
     await asyncio.gather(*(wire.to_data("bob@example.edu") for wire in texts))
     began = time.monotonic()
     ends = await asyncio.gather(
+        *(drip(wire, b"", 0) for wire in silent),
         *(drip(wire, b"NOOP " + b"x" * 1000, 0.25) for wire in drips),
         *(drip(wire, b"Subject: " + b"x" * 1000, 0.25) for wire in texts),
         served(siege, began + STRESS - 1),
     )
     for said, seconds in ends[:-1]:
         assert said == "421 4.4.2 Timeout, closing the connection\r\n"
-        assert STRESS - 0.5 <= seconds <= PATIENCE + 3
-    assert await last_words(wires) == {"421 4.4.2 Timeout, closing the connection\r\n"}
+        assert STRESS - 4 <= seconds <= LATE
+    assert not [wire for wire in wires if wire.reader.at_eof()], "who was there before has the time that he was given"
+    await siege.hang_up()
     await siege.settled()
 
 
