@@ -172,7 +172,8 @@ def fuzz(examples: int, number: int, caplog: pytest.LogCaptureFixture) -> None:
         suppress_health_check=list(HealthCheck),
     )
     @example([(word, 3) for word in (*ENVELOPE, b"Subject: x\r\n\r\n..a\r\n.\r\n", b"QUIT\r\n")])
-    @example([(b"".join(ENVELOPE[1:3]), 0), (b"x", 1)])
+    @example([(word, 3) for word in (*ENVELOPE, b"text without an end")])
+    @example([(word, 3) for word in (*ENVELOPE[:3], b"RSET\r\n", b"DATA\r\n", b"x\r\n.\r\n")])
     @given(PIECES)
     def one(pieces: Pieces) -> None:
         run(pieces, caplog)
