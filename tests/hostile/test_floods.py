@@ -58,12 +58,9 @@ async def endless_recipients(siege: Siege) -> None:
     """A thousand are taken, a thousand more put off, then the connection ends. Nobody hears a 5xx (G1)."""
     wire = await opened(siege)
     await wire.ask("MAIL FROM:<a@b.c>")
-    said = await pour(wire, b"".join(b"RCPT TO:<ann+%d@example.edu>\r\n" % n for n in range(2500)), 2)
+    said = await pour(wire, b"".join(b"RCPT TO:<ann+%d@example.edu>\r\n" % n for n in range(2001)), 1)
     codes = [line[:9] for line in said.split("\r\n") if line]
-    assert codes[:1000] == ["250 2.1.5"] * 1000
-    assert set(codes[1000:-1]) <= {"452 4.5.3"}
-    if len(codes) > 2000:
-        assert codes[-1] == "421 4.7.0"
+    assert codes == ["250 2.1.5"] * 1000 + ["452 4.5.3"] * 1000 + ["421 4.7.0"]
 
 
 async def endless_junk(siege: Siege) -> None:
@@ -76,10 +73,9 @@ async def the_same_again(siege: Siege) -> None:
     """One recipient, ever again: a thousand times more than once, then put off, then the end."""
     wire = await opened(siege)
     await wire.ask("MAIL FROM:<a@b.c>")
-    said = await pour(wire, b"RCPT TO:<ann@example.edu>\r\n" * 2000, 20)
+    said = await pour(wire, b"RCPT TO:<ann@example.edu>\r\n" * 2002, 1)
     codes = [line[:3] for line in said.split("\r\n") if line]
-    assert len(codes) <= 2002
-    assert codes == [] or codes[-1] == "421"
+    assert codes == ["250"] * 1001 + ["452"] * 1000 + ["421"]
 
 
 async def endless_text(siege: Siege) -> None:

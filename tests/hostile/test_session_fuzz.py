@@ -168,7 +168,7 @@ def fuzz(examples: int, number: int, caplog: pytest.LogCaptureFixture) -> None:
         database=None,
         derandomize=False,
         deadline=None,
-        phases=(Phase.explicit, Phase.generate, Phase.target, Phase.shrink),
+        phases=(Phase.explicit, Phase.generate, Phase.target, *([Phase.shrink] if minutes() else [])),
         suppress_health_check=list(HealthCheck),
     )
     @example([(word, 3) for word in (*ENVELOPE, b"Subject: x\r\n\r\n..a\r\n.\r\n", b"QUIT\r\n")])
