@@ -14,7 +14,7 @@ from router.settings.schema import Limits
 _STRESS = 0.8
 """Part of the places above which idle strangers are given less time."""
 _STRESS_TIMEOUT = 10.0
-"""Seconds for a command under stress."""
+"""Seconds for a command, or between two blocks of a message, under stress."""
 
 
 class Admission:
@@ -61,6 +61,10 @@ class Admission:
 
     def command_timeout(self, peer: Peer) -> float:
         """Seconds a client has for its next command line; few for strangers while places are running out."""
+        return self.shortened(peer, self._command_timeout)
+
+    def shortened(self, peer: Peer, seconds: float) -> float:
+        """A time that a client is given: all of it, but no more than a few seconds for strangers under stress."""
         if not peer.exempt and self._total > self._limit * _STRESS:
-            return min(self._command_timeout, _STRESS_TIMEOUT)
-        return self._command_timeout
+            return min(seconds, _STRESS_TIMEOUT)
+        return seconds

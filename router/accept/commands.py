@@ -43,6 +43,7 @@ class Transaction:
     recipients: dict[str, NewRecipient] = field(default_factory=dict)
     refused: bool = False
     deferred: bool = False
+    repeated: int = 0
     overshoot: int = 0
 
     def note_refusal(self, reply: Reply) -> None:
@@ -140,6 +141,7 @@ class Commands(Connection):
         self._say_bytes(replies.extended_hello(self._services.hostname, self._keywords()))
 
     def _begin(self, argument: bytes, *, extended: bool) -> None:
+        self._count_junk()
         helo = helo_name(argument)
         if not helo:
             raise Refused(replies.BAD_ARGUMENT)
@@ -200,7 +202,7 @@ class Commands(Connection):
         command = parse_rcpt(argument, smtputf8=transaction.envelope.smtputf8)
         wire = self._about = command.address.wire
         if wire in transaction.recipients:
-            self._say_bytes(_RECIPIENT_OK)
+            self._repeated(transaction)
             return
         if len(transaction.recipients) >= self._services.limits.recipients:
             self._overflow(transaction)
@@ -215,6 +217,14 @@ class Commands(Connection):
             answer = replace(answer, notify=command.notify, orcpt=command.orcpt)
         transaction.recipients[wire] = answer
         self._say_bytes(_RECIPIENT_OK)
+
+    def _repeated(self, transaction: Transaction) -> None:
+        """The same recipient again costs nothing but time, and of that there is an end, too."""
+        transaction.repeated += 1
+        if transaction.repeated > self._services.limits.recipients:
+            self._overflow(transaction)
+        else:
+            self._say_bytes(_RECIPIENT_OK)
 
     def _overflow(self, transaction: Transaction) -> None:
         transaction.overshoot += 1

@@ -91,12 +91,14 @@ class DataCommand(Commands):
         When the client is cut off if nothing more comes.
 
         That is after `data_timeout` seconds of silence (RX11: not after so much in all), or, for strangers, when
-        its average since the start of DATA falls below the minimum rate.
+        its average since the start of DATA falls below the minimum rate. Both come sooner under stress.
         """
-        silence = self.loop.time() + self._services.limits.data_timeout
+        limits, admission = self._services.limits, self._services.admission
+        silence = self.loop.time() + admission.shortened(self._source, limits.data_timeout)
         if self._source.exempt:
             return silence
-        return min(silence, started + max(_RATE_GRACE, received / max(1, self._services.limits.minimum_rate)))
+        grace = admission.shortened(self._source, _RATE_GRACE)
+        return min(silence, started + max(grace, received / max(1, limits.minimum_rate)))
 
     def _objection(self, decoder: DataDecoder, size: int) -> Reply | None:
         if decoder.stray and not self._source.trusted:

@@ -242,25 +242,22 @@ def bind() -> socket.socket:
     return sock
 
 
-async def open_site(
+def make_services(
+    house: House,
     *,
-    house: House | None = None,
     limits: Limits | None = None,
     trusted: Sequence[Any] = (),
     relays: Sequence[Any] = (),
-    endpoint: Endpoint | None = None,
     hook: Filter | None = None,
     hook_deadline: float = 5.0,
     size: int = 1_000_000,
     smtputf8: bool = False,
     drain_limit: int = 1_000_000,
-) -> Site:
-    """A listening site on a free port of the loopback."""
+) -> Services:
+    """What a session is handed, with a `Recorder` that watches."""
     limits = limits or Limits()
-    house = house or House()
-    observer = Recorder()
     extra: dict[str, Any] = {} if hook is None else {"filter": GuardedFilter(hook, hook_deadline)}
-    services = Services(
+    return Services(
         hostname="mx.example.edu",
         limits=limits,
         message_size_limit=size,
@@ -270,14 +267,21 @@ async def open_site(
         open_body=house.open_body,
         clock=FakeClock(),
         smtputf8=smtputf8,
-        observer=observer,
+        observer=Recorder(),
         drain_limit=drain_limit,
         **extra,
     )
+
+
+async def open_site(*, house: House | None = None, endpoint: Endpoint | None = None, **options: Any) -> Site:
+    """A listening site on a free port of the loopback; `options` are those of `make_services`."""
+    house = house or House()
+    services = make_services(house, **options)
     listeners = ListenerSet(services)
     sock = bind()
     await listeners.open([BoundListener(sock, endpoint or Endpoint())])
-    return Site(house, observer, listeners, services, sock.getsockname()[:2])
+    assert isinstance(services.observer, Recorder)
+    return Site(house, services.observer, listeners, services, sock.getsockname()[:2])
 
 
 async def close_site(site: Site) -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 from support.smtp_site import LOOPBACK, House, Site, Start, Wire
 
-from router.accept import receive
+from router.accept import admission, receive
 from router.errors import SpoolFull, SpoolUnavailable
 from router.model.address import Address
 from router.model.envelope import Envelope, HeaderFacts
@@ -301,6 +301,24 @@ async def test_inv_51_below_the_minimum_rate_a_stranger_is_cut_off(
     await wire.to_data()
     await wire.send("x" * 1000)
     assert (await wire.reply()).startswith("421 4.4.2")
+
+
+async def test_inv_51_under_stress_strangers_get_less_time_for_their_text(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "_STRESS_TIMEOUT", 0.2)
+    site = await start(limits=Limits(connections=10))
+    wires = [await site.dial() for _ in range(10)]
+    silent, slow = wires[8:]
+    for wire in (silent, slow):
+        await wire.to_data()
+    cut_off = asyncio.ensure_future(slow.reply())
+    for _ in range(50):
+        if not cut_off.done():
+            await slow.send("x")
+            await asyncio.sleep(0.02)
+    assert (await cut_off).startswith("421 4.4.2")
+    assert (await silent.reply()).startswith("421 4.4.2")
 
 
 async def test_a_slow_commit_costs_the_client_nothing(start: Start) -> None:

@@ -270,6 +270,23 @@ async def test_rx12_inv_52_junk_commands_become_errors(start: Start) -> None:
     assert answers[-1].startswith("421 4.7.0")
 
 
+async def test_rx12_inv_52_saying_hello_again_is_junk_too(start: Start) -> None:
+    site = await start(limits=Limits(errors=3, junk_commands=10))
+    wire = await site.dial()
+    answers = [await wire.hello() for _ in range(14)]
+    assert answers[-2].endswith("250 DSN")
+    assert answers[-1].startswith("421 4.7.0")
+
+
+async def test_rx12_inv_33_the_same_recipient_again_and_again_comes_to_an_end(start: Start) -> None:
+    site = await start(limits=Limits(recipients=100))
+    wire = await site.dial()
+    await wire.hello()
+    await wire.send("MAIL FROM:<a@b.c>\r\n" + "RCPT TO:<u@example.edu>\r\n" * 1500)
+    codes = [answer[:3] for answer in await wire.replies(1103)]
+    assert codes == ["250"] * 102 + ["452"] * 1000 + ["421"]
+
+
 async def test_trusted_hosts_and_relays_are_not_limited(start: Start) -> None:
     limits = Limits(errors=3, junk_commands=5, connections_per_client=1)
     for site in (await start(limits=limits, trusted=LOOPBACK), await start(limits=limits, relays=LOOPBACK)):
