@@ -124,7 +124,7 @@ def check_log(log: Path, queue_id: str) -> None:
 
 def check_notice(body: bytes) -> None:
     notice = message_from_bytes(body, policy=policy.default)
-    words, status, original = notice.iter_parts()  # type: ignore[attr-defined]
+    words, status, original = notice.iter_parts()
     for part in (words, status):
         assert part["X-Injected"] is None
         text = part.as_bytes().replace(b"\t", b" ").decode("ascii")
