@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ async def hop() -> AsyncIterator[Callable[[float], Any]]:
 async def test_inv_16_a_late_reply_to_the_dot(
     late: float, taken: bool, hop: Any, make_sender: Any, make_parcel: Any, permit: Any
 ) -> None:
-    timeouts = Timeouts(*[QUICK] * 8, dot=DOT)
+    timeouts = replace(Timeouts(*[QUICK] * 11), dot=DOT)
     (verdict,) = await make_sender(await hop(late), timeouts=timeouts).send(make_parcel(), permit())
     assert (verdict.reply.positive, verdict.in_doubt) == (taken, not taken)
     assert taken or verdict.reply.code // 100 == 4
