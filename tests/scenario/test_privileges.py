@@ -7,6 +7,7 @@ root, as the tests of `tests/crash` do, and fails without.
 
 import asyncio
 import os
+import pwd
 import shutil
 import socket
 import stat
@@ -82,7 +83,9 @@ async def test_inv_78_root_is_given_up_and_mail_is_private(place: Path, monkeypa
             settings={"user": ACCOUNT, "listen": [{"address": "127.0.0.1", "port": port}]},
             environment={"SLUICE_ALLOW_ROOT": "no"},
         )
-        before = os.umask(0)
+        # Everything that whoever starts it may leave to it: a mask that hides nothing, and groups with rights.
+        before, groups = os.umask(0), os.getgroups()
+        os.setgroups([0, *groups])
         try:
             async with site:
                 await asyncio.to_thread(site.import_users, {ANN: "old", BEA: "old"})
@@ -91,17 +94,20 @@ async def test_inv_78_root_is_given_up_and_mail_is_private(place: Path, monkeypa
                 assert too_open(site.state_dir) == []
         finally:
             os.umask(before)
+            os.setgroups(groups)
         shutil.rmtree(site.state_dir)
 
 
 def rights(site: Site) -> None:
+    entry = pwd.getpwnam(ACCOUNT)
+    groups = set(os.getgrouplist(ACCOUNT, entry.pw_gid))
     processes = [site.relay.pid, *children(site.relay.pid)]
     assert len(processes) >= 2
     for pid in processes:
         found = status(pid)
-        assert set(found["Uid"].split()) == {"65534"}, found["Name"]
-        assert "0" not in found["Gid"].split()
-        assert "0" not in found["Groups"].split()
+        assert set(found["Uid"].split()) == {str(entry.pw_uid)}, found["Name"]
+        assert set(found["Gid"].split()) == {str(entry.pw_gid)}
+        assert {int(one) for one in found["Groups"].split()} == groups
         assert found["NoNewPrivs"] == "1"
         assert {int(found[name], 16) for name in ("CapPrm", "CapEff", "CapInh", "CapAmb")} == {0}
 
