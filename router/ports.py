@@ -102,7 +102,7 @@ class Queue(Protocol):
         """
 
     async def wake(self, lane: str, now: float) -> int:
-        """All queued recipients of a lane are due now (flush, a store resumed); count."""
+        """No queued recipient of a lane is due later than `now` (a store resumed, a clock set back); how many were."""
 
     async def body(self, message: QueuedMessage) -> AsyncIterator[bytes]:
         """The body in blocks of at most 64 KiB, its checksum verified before the first. Raises `BodyDamaged`."""

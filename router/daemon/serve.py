@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from router.daemon.logs import log_to_stderr
+from router.daemon.loops import to_the_end
 from router.daemon.notify import Notifier, inherited_sockets
 from router.daemon.privileges import PrivilegeError, become, owner_of, require_user
 from router.daemon.site import Site, SiteError
@@ -51,7 +52,7 @@ def serve(path: Path) -> int:
         keep(settings, settings.state_dir)
         site.publish(settings)
         supervisor = Supervisor(path.absolute(), settings, site, Notifier(os.environ))
-        return asyncio.run(supervisor.run(sockets))
+        return asyncio.run(to_the_end(supervisor.run(sockets)))
     except (OSError, ControlUnavailable) as error:
         print(f"sluice: {error}", file=sys.stderr)  # noqa: T201 - as above
         return EX_OSERR

@@ -8,6 +8,7 @@ On failure: `ValueError` or `OSError` for list, CA or certificate files that can
 """
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from router.daemon.reporter import DsnReporter
 from router.daemon.signer import MarkSigner
 from router.deliver.claims import Claims
 from router.deliver.drain import Drain
-from router.deliver.feeder import Feeder
+from router.deliver.feeder import FARTHEST, Feeder
 from router.deliver.inflight import InFlight
 from router.deliver.judge import Judge
 from router.deliver.lanes import ROUTE_LANE, Handle, Lanes
@@ -185,7 +186,7 @@ class Wiring:
             self._signer(), a.trace, a.clock, claims, a.inflight,
         )  # fmt: skip
         lanes = Lanes(a.guard(dispatcher.dispatch), dispatcher.failed, self._limit, claims, a.clock.monotonic)
-        feeder = Feeder(a.spool, lanes, claims, a.clock)
+        feeder = Feeder(a.spool, lanes, claims, a.clock, farthest=self._farthest)
         lanes.attach(feeder.low)
         drain = Drain(a.spool, lanes, claims)
         releases = Releases(a.spool, drain, feeder, a.clock)
@@ -224,6 +225,10 @@ class Wiring:
     def _settle(self, lane: str) -> float:
         store = self._settings.stores.get(lane)
         return store.settle if store is not None else longest_settle(self._settings)
+
+    def _farthest(self) -> float:
+        """Seconds: no deferral lies farther ahead."""
+        return max(FARTHEST, Schedule(self._settings.retry).sane_due(math.inf, 0.0) + longest_settle(self._settings))
 
     def _max_recipients(self, lane: str) -> int:
         store = self._settings.stores.get(lane)

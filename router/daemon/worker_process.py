@@ -13,7 +13,7 @@ from router.daemon.clock import SystemClock
 from router.daemon.damaged import EX_DAMAGED
 from router.daemon.lifeline import ends_with
 from router.daemon.logs import log_to_stderr
-from router.daemon.loops import new_event_loop
+from router.daemon.loops import new_event_loop, to_the_end
 from router.daemon.worker import Worker, WorkerOptions
 from router.errors import SluiceError, SpoolDamaged
 from router.report.delivery_log import DeliveryLog
@@ -50,7 +50,8 @@ def main() -> int:
     gc.set_threshold(50_000, 20, 50)
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            return runner.run(Worker(settings, options, DeliveryLog(sink.put, clock.wall)).run())
+            worker = Worker(settings, options, DeliveryLog(sink.put, clock.wall))
+            return runner.run(to_the_end(worker.run()))
     except SpoolDamaged as error:
         print(f"worker {options.slot} (spool {options.spool:04d}): {error}", file=sys.stderr)  # noqa: T201 - as above
         return EX_DAMAGED

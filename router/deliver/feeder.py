@@ -2,7 +2,8 @@
 Brings due recipients from the spool to their lanes, a window at a time.
 
 Guarantees: the queue is never read into memory beyond the lanes' windows; each lane is fed apart, so a long queue of
-one next hop does not hide the others; a row is claimed only if nobody touched it while it was read.
+one next hop does not hide the others; a row is claimed only if nobody touched it while it was read. Mail that is due
+farther ahead than any back-off puts it (a clock was set back since) is brought near, at the start and once an hour.
 
 On failure: a read that fails is logged and tried again at the next tick; nothing is lost, the rows are on disk.
 """
@@ -10,6 +11,7 @@ On failure: a read that fails is logged and tried again at the next tick; nothin
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 
 from router.deliver.claims import Claims
 from router.deliver.lanes import Lanes
@@ -20,17 +22,29 @@ from router.ports import Clock, Queue
 REVIVAL = 60.0
 """Seconds between two looks at parked mail whose time to be tried again, or returned, has come."""
 
+LOOK_AHEAD = 3600.0
+"""Seconds between two looks for mail that is due too far ahead."""
+FARTHEST = 86400.0
+
 log = logging.getLogger(__name__)
 
 
 class Feeder:
     """
     One task per worker. `tick` is the longest wait, in seconds, before due mail is noticed; `batch` the most
-    recipients read at once.
+    recipients read at once; `farthest` tells how many seconds ahead mail may be due at most.
     """
 
     def __init__(
-        self, queue: Queue, lanes: Lanes, claims: Claims, clock: Clock, *, tick: float = 0.5, batch: int = 100
+        self,
+        queue: Queue,
+        lanes: Lanes,
+        claims: Claims,
+        clock: Clock,
+        *,
+        tick: float = 0.5,
+        batch: int = 100,
+        farthest: Callable[[], float] = lambda: FARTHEST,
     ) -> None:
         self._queue = queue
         self._lanes = lanes
@@ -38,6 +52,8 @@ class Feeder:
         self._clock = clock
         self._tick = tick
         self._batch = batch
+        self._farthest = farthest
+        self._next_look_ahead = 0.0
         self._more: set[str] = set()
         self._next_revival = 0.0
         self._signal = asyncio.Event()
@@ -87,7 +103,12 @@ class Feeder:
         if self._clock.monotonic() >= self._next_revival:
             self._next_revival = self._clock.monotonic() + REVIVAL
             await self._queue.revive(now)
-        for lane, due in await self._queue.lanes(now):
+        lanes = await self._queue.lanes(now)
+        if self._clock.monotonic() >= self._next_look_ahead:
+            self._next_look_ahead = self._clock.monotonic() + LOOK_AHEAD
+            for lane, _ in lanes:
+                await self._queue.wake(lane, now + self._farthest())
+        for lane, due in lanes:
             if due <= now:
                 await self._feed_lane(lane, now)
 

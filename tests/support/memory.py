@@ -35,9 +35,11 @@ class SteppedClock:
 
     def __init__(self, now: float = 1_000_000.0) -> None:
         self.now = now
+        self.set_by = 0.0
+        """Seconds by which somebody has set the wall clock."""
 
     def wall(self) -> float:
-        return self.now
+        return self.now + self.set_by
 
     def monotonic(self) -> float:
         return self.now
@@ -275,7 +277,13 @@ class MemorySpool:
 
     async def wake(self, lane: str, now: float) -> int:
         await asyncio.sleep(0)
-        return 0
+        count = 0
+        for row in self.rows.values():
+            one = row.recipient
+            if one.state is RecipientState.QUEUED and not one.draining and one.lane == lane and one.due > now:
+                row.recipient = replace(one, due=now)
+                count += 1
+        return count
 
     async def body(self, message: QueuedMessage) -> AsyncIterator[bytes]:
         await asyncio.sleep(0)
