@@ -6,8 +6,6 @@ Guarantees: the same seed is the same run, in every process (`Result.digest`). A
 On failure: `Result.failure` says what was broken, and when; `trace` tells the story if it was asked for.
 """
 
-import gc
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -218,8 +216,6 @@ class Site:
 def simulate(seed: int, *, trace: bool = False) -> Result:
     """Run one seed. The seams must be installed."""
     result = Result(seed)
-    was_on = gc.isenabled()
-    gc.disable()
     site = Site(seed, trace=trace)
     Present.begin(site.scheduler, site.shared)
     try:
@@ -230,22 +226,16 @@ def simulate(seed: int, *, trace: bool = False) -> Result:
         result.failure = f"at {site.scheduler.now:.3f} s: {type(other).__name__}: {other}"
     finally:
         _finish(site, result)
-        if was_on:
-            gc.enable()
     return result
 
 
 def _finish(site: Site, result: Result) -> None:
-    quiet, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    try:
-        site.close()
-        story = site.story
-        result.hold_and_fault, result.faults = story.hold_and_fault, tuple(story.faults)
-        result.messages, result.arrivals = site.messages, sum(site.oracle.arrivals.values())
-        result.steps, result.seconds = site.scheduler.steps, site.scheduler.now
-        result.digest = site.scheduler.digest & 0xFFFFFFFFFFFF
-        result.trace = [f"{at:9.4f}  {text}" for at, text in site.scheduler.trace or ()]
-        for slot in site.slots:
-            slot.kept.clear()
-    finally:
-        sys.unraisablehook = quiet
+    site.close()
+    story = site.story
+    result.hold_and_fault, result.faults = story.hold_and_fault, tuple(story.faults)
+    result.messages, result.arrivals = site.messages, sum(site.oracle.arrivals.values())
+    result.steps, result.seconds = site.scheduler.steps, site.scheduler.now
+    result.digest = site.scheduler.digest & 0xFFFFFFFFFFFF
+    result.trace = [f"{at:9.4f}  {text}" for at, text in site.scheduler.trace or ()]
+    for slot in site.slots:
+        slot.kept.clear()

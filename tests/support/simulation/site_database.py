@@ -130,7 +130,8 @@ class _Site:
                 entry = (address, key, DOMAIN)
                 RAW.execute("INSERT INTO addresses (address, mailbox, domain) VALUES (?, ?, ?)", entry)
         RAW.execute("COMMIT")
-        self.template = RAW.serialize()
+        self.template = sqlite3.connect(":memory:", check_same_thread=False)
+        RAW.backup(self.template)
 
     @classmethod
     def get(cls) -> "_Site":
@@ -145,7 +146,9 @@ class SharedState:
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self.site = _Site.get()
-        RAW.deserialize(self.site.template)
+        if RAW.in_transaction:
+            RAW.execute("ROLLBACK")
+        self.site.template.backup(RAW)
         self.commits = 0
         self.news = 0
         """Counts commits that a member's look would find something of."""

@@ -31,13 +31,13 @@ from support.simulation.loop import SimLoop
 from support.simulation.scheduler import Process, Scheduler
 
 _FREE: list[sqlite3.Connection] = []
-_TEMPLATE: dict[int, bytes] = {}
+_TEMPLATE: dict[int, sqlite3.Connection] = {}
 _EMPTY: list[Path] = []
 OPTIONS = SpoolOptions(minimum_free=0, minimum_inodes=0, reserve=0)
 _IDLE = 1.0
 
 
-def _template(number: int) -> bytes:
+def _template(number: int) -> sqlite3.Connection:
     """A new spool's database."""
     if number not in _TEMPLATE:
         raw = sqlite3.connect(":memory:", isolation_level=None)
@@ -45,8 +45,7 @@ def _template(number: int) -> bytes:
             raw.execute(statement)
         facts = (("number", str(number)), ("created", "0"), ("uuid", ""), ("epoch", "0"), ("clean", "1"))
         raw.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", facts)
-        _TEMPLATE[number] = raw.serialize()
-        raw.close()
+        _TEMPLATE[number] = raw
     return _TEMPLATE[number]
 
 
@@ -64,7 +63,7 @@ class SpoolDisk:
     def __init__(self, number: int) -> None:
         self.number = number
         self.raw = _FREE.pop() if _FREE else sqlite3.connect(":memory:", isolation_level=None, cached_statements=256)
-        self.raw.deserialize(_template(number))
+        _template(number).backup(self.raw)
         self.raw.text_factory = schema._lenient
         self.reserved = 0
         self.committed = 0
@@ -79,6 +78,8 @@ class SpoolDisk:
 
     def give_back(self) -> None:
         """At the end of a run."""
+        if self.raw.in_transaction:
+            self.raw.execute("ROLLBACK")
         _FREE.append(self.raw)
 
 
