@@ -11,7 +11,7 @@ On failure: `Fenced` when the member's row is gone: somebody proved this incarna
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, or_, select, update
 
 from router.control import barrier, changes, following, mailboxes, schema
 from router.control.database import site_uuid
@@ -21,6 +21,7 @@ from router.errors import ControlUnavailable
 from router.model.change import Blocking, Ended, Snapshot
 
 _T, _B = schema.members, schema.blocking
+_ACKNOWLEDGE = update(_T).where(_T.c.incarnation == bindparam("mine")).values(applied=bindparam("done"))
 SUSPECTS = 5000
 """Suspects of one dead member told by name; beyond, its spool blocks every hold until the time is over."""
 
@@ -92,8 +93,7 @@ def snapshot(connection: Connection, *, takeover: bool) -> Snapshot:
 
 def acknowledge(connection: Connection, incarnation: str, epoch: int, rows: Sequence[Blocking], now: float) -> int:
     """Write the applied epoch and the blocking deliveries, evaluate the barrier; holds that became quiet. `Fenced`."""
-    mine = _T.c.incarnation == incarnation
-    if connection.execute(update(_T).where(mine).values(applied=epoch)).rowcount == 0:
+    if connection.execute(_ACKNOWLEDGE, {"mine": incarnation, "done": epoch}).rowcount == 0:
         raise Fenced("this member is no longer registered")
     _block(connection, incarnation, rows)
     return barrier.evaluate(connection, now)

@@ -160,8 +160,15 @@ class Oracle:
         if not refused and outcome.at - self._released.get(key, 0.0) < LIFETIME:
             self.broken(6, f"{worker} returns {message.queue_id} of {key}, which was released a short while ago")
 
-    def released(self, key: str) -> None:
-        """A release has returned."""
+    def last_release(self, key: str) -> int:
+        """The epoch of the newest one."""
+        return int(self.shared.raw("SELECT coalesce(max(closed_epoch), 0) FROM holds WHERE mailbox = ?", key)[0][0])
+
+    def released(self, key: str, before: int) -> None:
+        """A command has returned: the release, the first one after the epoch `before`, is in force everywhere."""
+        query = "SELECT coalesce(min(closed_epoch), 0) FROM holds WHERE mailbox = ? AND closed_epoch > ?"
+        epoch = self.shared.raw(query, key, before)[0][0]
+        self.floor[key] = max(self.floor.get(key, 0), epoch)
         self._released[key] = self.clock.wall()
 
     def balance(self, disk: SpoolDisk) -> None:

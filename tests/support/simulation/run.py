@@ -6,6 +6,7 @@ Guarantees: the same seed is the same run, in every process (`Result.digest`). A
 On failure: `Result.failure` says what was broken, and when; `trace` tells the story if it was asked for.
 """
 
+import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,8 +150,11 @@ class Site:
         def over() -> bool:
             for slot in self.slots:
                 error = slot.failure()
-                if isinstance(error, Broken):
+                if error is not None and not isinstance(error, SluiceError):
                     raise error
+            for fiber in Present.fibers:
+                if fiber.error is not None:
+                    raise fiber.error
             return bool(condition())
 
         if not self.scheduler.run(over, self.scheduler.now + seconds):
@@ -222,8 +226,9 @@ def simulate(seed: int, *, trace: bool = False) -> Result:
         site.run()
     except Broken as broken:
         result.failure = f"at {site.scheduler.now:.3f} s: {broken}"
-    except AssertionError as other:
-        result.failure = f"at {site.scheduler.now:.3f} s: {type(other).__name__}: {other}"
+    except Exception as other:  # noqa: BLE001 - an error that nobody handles is a finding, too
+        where = traceback.extract_tb(other.__traceback__)[-1]
+        result.failure = f"at {site.scheduler.now:.3f} s: {other!r} ({where.filename}:{where.lineno})"
     finally:
         _finish(site, result)
     return result

@@ -53,6 +53,13 @@ class Present:
             gc.collect()
 
 
+    @classmethod
+    def forget(cls) -> None:
+        for name in ("scheduler", "shared"):
+            if hasattr(cls, name):
+                delattr(cls, name)
+
+
 class PollEvent(SimEvent):
     """A poll that finds nothing does nothing: it is left out until there is news, or a second has passed."""
 
@@ -141,6 +148,7 @@ def installed() -> Iterator[None]:
             one.start()
         yield
     finally:
+        Present.forget()
         gc.collect()
         gc.unfreeze()
         sys.unraisablehook = hook

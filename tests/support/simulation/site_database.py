@@ -11,12 +11,13 @@ On failure: `ControlUnavailable` during an outage, `DatabaseBusy` for a member w
 """
 
 import sqlite3
+import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, Delete, Select, Update, create_engine
 from sqlalchemy.pool import StaticPool
 
 from router.control.database import ControlDatabase, DatabaseBusy
@@ -72,26 +73,64 @@ class _Compiled:
 
     def __init__(self, compiled: Any) -> None:
         self.compiled = compiled
-        self.text = str(compiled)
-        self.plain = not (compiled.post_compile_params or compiled.insert_prefetch or compiled.update_prefetch)
-        self.names = tuple(compiled.positiontup or ())
+        self.plain = not (compiled.insert_prefetch or compiled.update_prefetch)
+        self.lists = tuple(sorted(compiled.bind_names[one] for one in compiled.post_compile_params))
         self.processors = compiled._bind_processors
         names = [entry.keyname for entry in compiled._result_columns or ()]
         self.make = namedtuple("Row", names, rename=True)._make if names else None  # noqa: PYI024
+        self._texts: dict[tuple[int, ...], Any] = {}
+
+    def execute(self, extracted: Any, parameters: Any) -> Rows:
+        """Bind and run."""
+        values = self.compiled.construct_params(parameters, extracted_parameters=extracted, escape_names=False)
+        if not self.lists:
+            text, names = self.compiled.string, self.compiled.positiontup or ()
+        else:
+            text, names, parts = self._expanded(values)
+            for name, own in parts.items():
+                values.update(zip(own, values[name], strict=True))
+        processors = self.processors
+        bound = [processors[name](values[name]) if name in processors else values[name] for name in names]
+        return Rows(RAW.execute(text, bound), self.make)
+
+    def _expanded(self, values: Any) -> Any:
+        """For lists of these lengths."""
+        lengths = tuple(len(values[name]) if isinstance(values[name], list | tuple) else -1 for name in self.lists)
+        if lengths not in self._texts:
+            state = self.compiled._process_parameters_for_postcompile(dict(values))
+            parts = {key: own for key, own in state.parameter_expansion.items() if isinstance(values[key], list | tuple)}
+            self._texts[lengths] = (state.statement, state.positiontup, parts)
+        return self._texts[lengths]
 
 
 _STATEMENTS: dict[Any, _Compiled] = {}
+_CONSTANT: dict[int, tuple[Any, _Compiled]] = {}
+"""Statements that the product builds once, by identity."""
+
+
+def _gather_constants(dialect: Any) -> None:
+    for name, module in tuple(sys.modules.items()):
+        for value in vars(module).values() if name.startswith("router.control") else ():
+            if isinstance(value, Select | Update | Delete):
+                compiled = _Compiled(
+                    value._compiler(dialect, column_keys=[], for_executemany=False, schema_translate_map=None)
+                )
+                if compiled.plain:
+                    _CONSTANT[id(value)] = (value, compiled)
 
 
 class QuickConnection(Connection):
     """Executes a statement that was seen before without SQLAlchemy's machinery; everything else as ever."""
 
     def execute(self, statement: Any, parameters: Any = None, **more: Any) -> Any:
-        if parameters is not None or not hasattr(statement, "_generate_cache_key"):
+        if isinstance(parameters, list | tuple) or not hasattr(statement, "_generate_cache_key"):
             return super().execute(statement, parameters, **more)
+        known = _CONSTANT.get(id(statement))
+        if known is not None:
+            return known[1].execute(None, parameters)
         key = statement._generate_cache_key()
         if key is None:
-            return super().execute(statement, **more)
+            return super().execute(statement, parameters, **more)
         found = _STATEMENTS.get(key[0])
         if found is None:
             dialect = self.dialect
@@ -102,11 +141,8 @@ class QuickConnection(Connection):
             )
             _STATEMENTS[key[0]] = found
         if not found.plain:
-            return super().execute(statement, **more)
-        values = found.compiled.construct_params(extracted_parameters=key[1], escape_names=False)
-        processors = found.processors
-        bound = [processors[name](values[name]) if name in processors else values[name] for name in found.names]
-        return Rows(RAW.execute(found.text, bound), found.make)
+            return super().execute(statement, parameters, **more)
+        return found.execute(key[1], parameters)
 
 
 RAW = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=512)
@@ -121,6 +157,7 @@ class _Site:
         engine = create_engine("sqlite://", creator=lambda: RAW, poolclass=StaticPool)
         engine._connection_cls = QuickConnection
         self.connection = engine.connect()
+        _gather_constants(engine.dialect)
         RAW.execute("BEGIN IMMEDIATE")
         migrate(self.connection)
         for number, key in enumerate(KEYS):

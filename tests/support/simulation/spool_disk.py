@@ -40,13 +40,17 @@ _IDLE = 1.0
 def _template(number: int) -> sqlite3.Connection:
     """A new spool's database."""
     if number not in _TEMPLATE:
-        raw = sqlite3.connect(":memory:", isolation_level=None)
+        raw = _new_database()
         for statement in schema._TABLES:
             raw.execute(statement)
         facts = (("number", str(number)), ("created", "0"), ("uuid", ""), ("epoch", "0"), ("clean", "1"))
         raw.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", facts)
         _TEMPLATE[number] = raw
     return _TEMPLATE[number]
+
+
+def _new_database() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:", isolation_level=None, cached_statements=256, check_same_thread=False)
 
 
 def _nowhere() -> Path:
@@ -62,7 +66,7 @@ class SpoolDisk:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.raw = _FREE.pop() if _FREE else sqlite3.connect(":memory:", isolation_level=None, cached_statements=256)
+        self.raw = _FREE.pop() if _FREE else _new_database()
         _template(number).backup(self.raw)
         self.raw.text_factory = schema._lenient
         self.reserved = 0

@@ -15,6 +15,7 @@ from router.control.barrier import EVERYBODY
 from router.control.edits import Edit
 from router.control.members import Member, Suspect
 from router.control.operations import Operations
+from router.control.results import ReleaseResult
 from router.errors import SluiceError
 from support.simulation.fibers import Fiber
 from support.simulation.network import SETTLE
@@ -99,12 +100,15 @@ class Command:
 
     def release(self, key: str, to: str | None) -> bool:
         """Whether it is in force everywhere."""
+        before = self.site.oracle.last_release(key)
         found = self.operations.release([key], self.act(), to, timeout=6.0)[0]
         self.site.scheduler.note(f"{self.process.name}: release {key} to {to}: {found.applied} {found.error}")
-        if found.applied and not found.error:
-            self.site.oracle.floor[key] = max(self.site.oracle.floor.get(key, 0), found.epoch)
-            self.site.oracle.released(key)
+        self._in_force(found, before)
         return found.applied
+
+    def _in_force(self, found: ReleaseResult, before: int) -> None:
+        if found.released and found.applied and not found.error:
+            self.site.oracle.released(found.key, before)
 
     def move(self, key: str, to: str) -> None:
         """Hold, copy, flip, release."""
@@ -113,11 +117,11 @@ class Command:
             self.sleep(self.site.scheduler.between(0.0, 0.5))
             return 1 if self.site.random.random() < 0.2 else 0
 
-        result = self.operations.move(key, to, self.act(), run=copy, timeout=6.0)
-        done = result.released
-        self.site.scheduler.note(f"{self.process.name}: move {key} to {to}: {done}")
-        if done is not None and done.applied and not done.error:
-            self.site.oracle.floor[key] = max(self.site.oracle.floor.get(key, 0), done.epoch)
+        before = self.site.oracle.last_release(key)
+        done = self.operations.move(key, to, self.act(), run=copy, timeout=6.0).release
+        self.site.scheduler.note(f"{self.process.name}: move {key} to {to}: {done is not None and done.applied}")
+        if done is not None:
+            self._in_force(done, before)
 
     def set_home(self, key: str, to: str, *, force: bool) -> None:
         """Somebody else's flip: no hold, no barrier."""
