@@ -181,8 +181,7 @@ def open_hold_of(connection: Connection, keys: Iterable[str]) -> dict[str, Hold]
 
 def all_open_holds(connection: Connection) -> dict[str, Hold]:
     """Every open hold by mailbox key. Bounded by the mailboxes under way, not by the size of the site."""
-    query: Select[Any] = select(_H.c.mailbox, *_HOLD_COLUMNS).where(_H.c.closed_at.is_(None))
-    return {row.mailbox: _hold(row) for row in connection.execute(query)}
+    return {row.mailbox: _hold(row) for row in connection.execute(_ALL_OPEN)}
 
 
 def _current(visible: int, keys: Sequence[str] | None = None) -> FromClause:
@@ -293,6 +292,7 @@ _EPOCH_AND_VISIBLE = select(schema.counter.c.value, _VISIBLE.scalar_subquery()).
     schema.counter.c.name == schema.EPOCH
 )
 _BY_KEY = _with_holds(_M).where(in_run(_M.c.key))
+_ALL_OPEN: Select[Any] = select(_H.c.mailbox, *_HOLD_COLUMNS).where(_H.c.closed_at.is_(None))
 _OPEN_HOLDS: Select[Any] = select(_H.c.mailbox, *_HOLD_COLUMNS).where(_H.c.closed_at.is_(None), in_run(_H.c.mailbox))
 
 

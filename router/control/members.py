@@ -22,6 +22,8 @@ from router.model.change import Blocking, Ended, Snapshot
 
 _T, _B = schema.members, schema.blocking
 _ACKNOWLEDGE = update(_T).where(_T.c.incarnation == bindparam("mine")).values(applied=bindparam("done"))
+_ALL = select(_T).order_by(_T.c.node, _T.c.slot)
+_MARK_KEYS = select(schema.mark_keys.c.secret).order_by(schema.mark_keys.c.number.desc())
 SUSPECTS = 5000
 """Suspects of one dead member told by name; beyond, its spool blocks every hold until the time is over."""
 
@@ -79,7 +81,7 @@ def register(connection: Connection, member: Member) -> bool:
 
 def snapshot(connection: Connection, *, takeover: bool) -> Snapshot:
     """What a member starts from; read it after the registration has committed (barrier.md 5)."""
-    keys = connection.execute(select(schema.mark_keys.c.secret).order_by(schema.mark_keys.c.number.desc())).scalars()
+    keys = connection.execute(_MARK_KEYS).scalars()
     return Snapshot(
         uuid=site_uuid(connection),
         epoch=changes.current_epoch(connection),
@@ -192,7 +194,7 @@ def take_over(connection: Connection, incarnation: str, suspects: Sequence[Suspe
 
 def all_members(connection: Connection) -> Sequence[Member]:
     """All registered incarnations by node and slot."""
-    return [Member(*row) for row in connection.execute(select(_T).order_by(_T.c.node, _T.c.slot))]
+    return [Member(*row) for row in connection.execute(_ALL)]
 
 
 def applied_everywhere(connection: Connection, epoch: int) -> bool:

@@ -8,7 +8,7 @@ stays in the seed's order. It gives up its turn where real code would wait: betw
 Guarantees: a fiber of a killed process never goes on; when the run is over its thread is unwound. Threads are used
 again by later runs.
 
-On failure: an exception of a fiber is kept in `error`; `Killed` is none.
+On failure: an exception of a fiber ends the run; `Killed` is none.
 """
 
 import concurrent.futures
@@ -57,7 +57,6 @@ class Fiber:
         self._thread.work = self._run
         self._waking = 0
         self.done = False
-        self.error: BaseException | None = None
         scheduler.soon(process, self._resume)
 
     def _run(self) -> None:
@@ -67,7 +66,7 @@ class Fiber:
         except Killed:
             pass
         except BaseException as error:  # noqa: BLE001 - told to whoever looks at the fiber
-            self.error = error
+            self._scheduler.failure = error
         self.done = True
 
     def _resume(self) -> None:

@@ -5,7 +5,7 @@ Guarantees: the scheduler's seed picks which of the ready callbacks runs; what t
 (`call_soon_threadsafe`) keeps its order, as it does in a real loop. Work for threads is done in one step at some later
 moment and answered at a later one. A loop whose process was killed takes nothing and runs nothing.
 
-On failure: an exception in a callback is told to `failed`.
+On failure: an exception in a callback ends the run.
 """
 
 import asyncio
@@ -42,7 +42,6 @@ class SimLoop(asyncio.BaseEventLoop):
         self.kept: list[object] = []
         """Tasks, so that those of a killed process are not ended by the garbage collector in the middle of a run."""
         self.signals: dict[int, Callable[[], None]] = {}
-        self.failed: list[BaseException] = []
 
     def time(self) -> float:
         return self._scheduler.now
@@ -124,7 +123,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if isinstance(error, BaseException) and self._process.alive:
-            self.failed.append(error)
+            self._scheduler.failure = error
 
     def _step(self, handle: asyncio.Handle) -> None:
         if not handle._cancelled:  # type: ignore[attr-defined]

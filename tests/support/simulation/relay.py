@@ -21,6 +21,7 @@ from router.daemon.standing import SpoolStanding
 from router.daemon.trace import WorkerTrace
 from router.daemon.worker import Worker, WorkerOptions
 from router.deliver.inflight import Entry, InFlight
+from router.errors import SluiceError
 from router.settings.schema import Settings
 from support.simulation.fibers import Fiber
 from support.simulation.loop import SimLoop
@@ -229,6 +230,13 @@ class Slot:
         self.kept.append((self.loop, self.worker))
         scheduler.note(f"{self.process.name} starts")
         self.task = self.loop.create_task(self.worker.run())
+        self.task.add_done_callback(self._ended)
+
+    def _ended(self, task: Any) -> None:
+        """A worker may end because of an outage; any other error is a finding."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, SluiceError):
+            self.shared.scheduler.failure = error
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -243,12 +251,6 @@ class Slot:
         if self.running and self.loop is not None and signal.SIGTERM in self.loop.signals:
             self.shared.scheduler.note(f"{self.process.name if self.process else ''} is told to stop")
             self.loop.signals[signal.SIGTERM]()
-
-    def failure(self) -> BaseException | None:
-        """What ended the present process, or a task of it, without being asked for."""
-        if self.task is not None and self.task.done() and not self.task.cancelled() and self.task.exception():
-            return self.task.exception()
-        return self.loop.failed[0] if self.loop is not None and self.loop.failed else None
 
 
 def fiber_thread(scheduler: Scheduler, fibers: list[Fiber]) -> Any:

@@ -147,17 +147,7 @@ class Site:
         return story
 
     def _until(self, condition: Any, seconds: float, otherwise: str) -> None:
-        def over() -> bool:
-            for slot in self.slots:
-                error = slot.failure()
-                if error is not None and not isinstance(error, SluiceError):
-                    raise error
-            for fiber in Present.fibers:
-                if fiber.error is not None:
-                    raise fiber.error
-            return bool(condition())
-
-        if not self.scheduler.run(over, self.scheduler.now + seconds):
+        if not self.scheduler.run(condition, self.scheduler.now + seconds):
             raise Broken(otherwise)
 
     def _settle_down(self, story: Story) -> None:

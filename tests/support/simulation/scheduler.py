@@ -37,6 +37,8 @@ class Scheduler:
         self.random = Random(seed)
         self.now = 0.0
         self.steps = 0
+        self.failure: BaseException | None = None
+        """What ends the run: an error that nobody handled."""
         self.trace: list[tuple[float, str]] | None = None
         self.digest = 0
         self._most = most
@@ -67,6 +69,8 @@ class Scheduler:
         """Let things happen until `until` holds (True) or the clock has reached `limit` (False)."""
         ready, later, random = self._ready, self._later, self.random.random
         while not until():
+            if self.failure is not None:
+                raise self.failure
             self.steps += 1
             if self.steps > self._most:
                 raise Stuck(f"{self._most} events at {self.now:.3f} s")
