@@ -4,7 +4,9 @@ import argparse
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 
+from support.simulation.mutants import MUTANTS
 from support.simulation.run import simulate
 from support.simulation.seams import installed
 
@@ -13,8 +15,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev simulate")
     parser.add_argument("--seed", type=int, help="run this seed and print its trace")
     parser.add_argument("--seeds", default="0-999", help="run these (A-B)")
+    parser.add_argument("--mutant", choices=tuple(MUTANTS), help="with this fault in the product")
     given = parser.parse_args()
-    with installed():
+    with installed(), MUTANTS[given.mutant]() if given.mutant else nullcontext():
         return _one(given.seed) if given.seed is not None else _many(given.seeds)
 
 

@@ -69,12 +69,12 @@ class Scheduler:
         """Let things happen until `until` holds (True) or the clock has reached `limit` (False)."""
         ready, later, random = self._ready, self._later, self.random.random
         while not until():
+            self.steps += 1
             if self.failure is not None:
                 raise self.failure
-            self.steps += 1
-            if self.steps > self._most:
-                raise Stuck(f"{self._most} events at {self.now:.3f} s")
             if not ready:
+                if self.steps > self._most:
+                    raise Stuck(f"{self._most} events at {self.now:.3f} s")
                 if not later or later[0][0] > limit:
                     self.now = max(self.now, limit)
                     return False

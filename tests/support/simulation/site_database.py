@@ -78,10 +78,14 @@ class _Compiled:
         self.processors = compiled._bind_processors
         names = [entry.keyname for entry in compiled._result_columns or ()]
         self.make = namedtuple("Row", names, rename=True)._make if names else None  # noqa: PYI024
+        self.text = "" if compiled.positiontup or self.lists else compiled.string
+        """Of one without parameters."""
         self._texts: dict[tuple[int, ...], Any] = {}
 
     def execute(self, extracted: Any, parameters: Any) -> Rows:
         """Bind and run."""
+        if self.text:
+            return Rows(RAW.execute(self.text), self.make)
         values = self.compiled.construct_params(parameters, extracted_parameters=extracted, escape_names=False)
         if not self.lists:
             text, names = self.compiled.string, self.compiled.positiontup or ()
