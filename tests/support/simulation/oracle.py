@@ -32,6 +32,7 @@ class _Sending:
 
     applied: int
     protected: frozenset[str]
+    """Mailboxes that its worker knew to be protected."""
 
 
 @dataclass
@@ -53,8 +54,8 @@ class Oracle:
     def __post_init__(self) -> None:
         self._homes: dict[str, list[tuple[int, str]]] = {key: [(0, STORES[0])] for key in KEYS}
         self._sending: dict[tuple[str, int], _Sending] = {}
+        self._last: dict[tuple[str, str], _Sending] = {}
         self._released: dict[str, float] = {}
-        self._received: dict[int, float] = {}
         self.shared.committed.append(self._control_changed)
 
     def broken(self, promise: int, text: str) -> None:
@@ -86,14 +87,19 @@ class Oracle:
         ((moved, holds),) = self.shared.raw(query, key)
         return bool(holds) or (moved is not None and self.clock.wall() - moved < PROTECT)
 
+    def _since(self, key: str) -> int:
+        """The epoch from which its protection can be known."""
+        found = self.shared.raw("SELECT opened_epoch FROM holds WHERE mailbox = ? AND closed_at IS NULL", key)
+        return int(found[0][0]) if found else max(self._homes[key][-1][0], self.last_release(key))
+
     # -- deliveries ----------------------------------------------------------------------------------------------
 
     def registered(self, worker: str, incarnation: str, entry: Entry) -> None:
         """A delivery was decided and entered: by a state no older than what its worker has acknowledged."""
         found = self.shared.raw("SELECT applied FROM members WHERE incarnation = ?", incarnation)
         applied = found[0][0] if found else 0
-        keys = frozenset(key for key in KEYS if self.protected(key))
-        self._sending[(worker, entry.number)] = _Sending(applied, keys)
+        keys = frozenset(key for key in KEYS if self.protected(key) and self._since(key) <= applied)
+        self._sending[(worker, entry.number)] = self._last[(worker, entry.queue_id)] = _Sending(applied, keys)
 
     def began(self, worker: str, lane: str, parcel: Parcel, entry: Entry) -> None:
         """A delivery begins at a store."""
@@ -150,8 +156,8 @@ class Oracle:
         message, key = operation.message, outcome.mailbox
         wires = {wire for sender, wire in self.accepted if sender == message.envelope.sender}
         self.returned.update((message.envelope.sender, wire) for wire in wires if mailbox_of(wire) == key)
-        sendings = [one for (who, _), one in self._sending.items() if who == worker]
-        if self.protected(key) and sendings and key in sendings[-1].protected:
+        sending = self._last.get((worker, message.queue_id))
+        if self.protected(key) and sending is not None and key in sending.protected:
             self.broken(6, f"{worker} returns {message.queue_id} of {key}, which is protected")
         refused = outcome.reply.said_by_hop and outcome.reply.permanent
         young = outcome.at - message.received_at < LIFETIME

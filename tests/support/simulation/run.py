@@ -95,6 +95,7 @@ class Site:
         """A client sends a message to whichever worker takes it."""
         doors = [slot for slot in self.slots if slot.door is not None]
         if not doors:
+            self.scheduler.after(self.random.random() * 0.3, self.outside, lambda: self.mail(*recipients))
             return
         slot = self.random.choice(doors)
         self.messages += 1

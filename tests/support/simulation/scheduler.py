@@ -9,10 +9,12 @@ On failure: an exception of an event that nobody caught ends the run: it is kept
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 from random import Random
 
 Action = Callable[[], object]
+_GRID = 500.0
 
 
 class Process:
@@ -51,6 +53,8 @@ class Scheduler:
         self._ready.append((process, action))
 
     def at(self, when: float, process: Process, action: Action) -> None:
+        # On a grid: what comes at nearly the same time comes at the same time, and the seed decides which is first.
+        when = math.ceil(when * _GRID) / _GRID
         heapq.heappush(self._later, (when, next(self._numbers), process, action))
 
     def after(self, delay: float, process: Process, action: Action) -> None:

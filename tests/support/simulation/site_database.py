@@ -207,6 +207,7 @@ class SharedState:
         self.busy_until = 0.0
         self.committed: list[Callable[[], None]] = []
         self.pauses = 0.5
+        self.pause = 0.004
         """How often others get their turn between two transactions of one process."""
         self._waiting: list[Callable[[], None]] = []
         self._newest: Any = None
@@ -256,7 +257,7 @@ class SimDatabase(ControlDatabase):
         fiber = Fiber.current
         shared = self._shared
         if fiber is not None and shared.scheduler.random.random() < shared.pauses:
-            fiber.sleep(shared.scheduler.between(0.0, 0.004))
+            fiber.sleep(shared.scheduler.between(0.0, shared.pause))
         return self._once(work, patience, write=write)
 
     def _once(self, work: Callable[[Connection], Any], patience: float, *, write: bool) -> Any:
@@ -267,7 +268,7 @@ class SimDatabase(ControlDatabase):
             left = shared.busy_until - shared.scheduler.now
             if fiber is None or left > patience:
                 raise DatabaseBusy("the control database is locked")
-            fiber.sleep(left)
+            fiber.sleep(left + 0.002)
         if shared.down:
             raise ControlUnavailable("the control database cannot be opened: unable to open database file")
         with self._transaction(write=write) as connection:

@@ -28,9 +28,10 @@ from support.simulation.site_database import ALIAS, KEYS, STORES, SimDatabase
 if TYPE_CHECKING:
     from support.simulation.run import Site
 
-LENGTH = 3.0
+LENGTH = 1.5
 """Seconds in which trouble begins."""
 _ADDRESSES = (*KEYS, ALIAS)
+_ADDRESSES_OF = {key: tuple(one for one in _ADDRESSES if mailbox_of(one) == key) for key in KEYS}
 _MOODS = ("down", "busy", "vanish", "refuse")
 
 
@@ -139,6 +140,15 @@ class Story:
         self.fault_until = 0.0
         self.hold_and_fault = False
         self.planned = 0
+        self.favourite = KEYS[0]
+        self.moments: list[float] = [0.0]
+
+    def moment(self) -> float:
+        """When something happens."""
+        random = self.site.random
+        if random.random() < 0.2:
+            return LENGTH * random.random()
+        return random.choice(self.moments) + random.choice((0.02, 0.1, 0.5)) * random.random()
 
     def owner(self, address: str) -> str:
         return mailbox_of(address)
@@ -197,20 +207,23 @@ class Story:
 
 
 def tell(story: Story) -> None:
-    """Plan a run."""
+    """Plan a run: most of what happens falls on a few moments, and on one mailbox."""
     site = story.site
-    random, between = site.random, site.scheduler.between
-    start = 0.25
+    random = site.random
     site.shared.pauses = random.choice((0.2, 0.6, 1.0))
-    for _ in range(random.randint(2, 7)):
-        to = random.sample(_ADDRESSES, random.choice((1, 1, 2, 3)))
-        story.at(start + between(0.0, LENGTH), partial(site.mail, *to))
+    site.shared.pause = random.choice((0.004, 0.004, 0.03))
+    story.favourite = random.choice(KEYS)
+    story.moments = [LENGTH * random.random() ** 2 for _ in range(random.choice((1, 1, 2)))]
+    for _ in range(random.randint(2, 6)):
+        addresses = _ADDRESSES_OF[story.favourite] if random.random() < 0.6 else _ADDRESSES
+        to = random.sample(addresses, min(len(addresses), random.choice((1, 1, 2, 3))))
+        story.at(story.moment(), partial(site.mail, *to))
     if random.random() < 0.5:
         _plan_slow(story)
-    for _ in range(random.randint(1, 3)):
-        _plan_operator(story, start + between(0.0, LENGTH))
-    for _ in range(random.choice((0, 1, 1, 2, 3))):
-        _plan_fault(story, start + between(0.0, LENGTH))
+    for _ in range(random.choice((1, 1, 2, 3))):
+        _plan_operator(story, story.moment())
+    for _ in range(random.choice((0, 1, 1, 2))):
+        _plan_fault(story, story.moment())
 
 
 def _plan_slow(story: Story) -> None:
@@ -227,13 +240,14 @@ def _plan_slow(story: Story) -> None:
 
 
 def _plan_operator(story: Story, when: float) -> None:
-    random, key = story.site.random, story.site.random.choice(KEYS)
+    random = story.site.random
+    key = story.favourite if random.random() < 0.7 else random.choice(KEYS)
     to = random.choice(STORES)
     between = story.site.scheduler.between
 
     def hold_and_release(one: Command) -> None:
         quiet = one.hold(key)
-        one.sleep(between(0.0, 0.6))
+        one.sleep(between(0.0, random.choice((0.02, 0.5))))
         if quiet or random.random() < 0.5:
             one.release(key, random.choice((to, to, None)))
 
