@@ -32,6 +32,8 @@ from support.simulation.spool_disk import SimSpool, SpoolDisk
 
 START = 1_700_000_000.0
 NODE = "node"
+SUPERVISOR = Process("supervisor")
+_RESTART = 0.05
 
 
 def make_settings() -> Settings:
@@ -199,6 +201,8 @@ class Slot:
         self.loop: SimLoop | None = None
         self.task: Any = None
         self.deaths = 0
+        self.wanted = False
+        """Whether the supervisor starts another process when this one ends."""
 
     def watch(self, inflight: InFlight, worker: SimWorker) -> None:
         self._watch(self, inflight, worker)
@@ -217,7 +221,8 @@ class Slot:
         return front if isinstance(front, Door) and getattr(front, "is_open", False) else None
 
     def start(self) -> None:
-        """A new process. Not while the former one lives."""
+        """A new process, as soon as the former one has ended."""
+        self.wanted = True
         if self.running:
             return
         if self.process is not None:
@@ -237,10 +242,17 @@ class Slot:
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, SluiceError):
             self.shared.scheduler.failure = error
+        if self.wanted:
+            self.shared.scheduler.after(_RESTART, SUPERVISOR, self._again)
+
+    def _again(self) -> None:
+        if self.wanted:
+            self.start()
 
     def kill(self) -> None:
         """SIGKILL."""
         if self.process is not None and self.running:
+            self.wanted = False
             self.shared.scheduler.note(f"{self.process.name} is killed")
             self.process.alive = False
             self.deaths += 1
@@ -250,6 +262,7 @@ class Slot:
         """SIGTERM."""
         if self.running and self.loop is not None and signal.SIGTERM in self.loop.signals:
             self.shared.scheduler.note(f"{self.process.name if self.process else ''} is told to stop")
+            self.wanted = False
             self.loop.signals[signal.SIGTERM]()
 
 
