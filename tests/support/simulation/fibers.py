@@ -44,6 +44,10 @@ class _Thread:
 _IDLE: list[_Thread] = []
 
 
+def _nothing() -> None:
+    """Of a thread without a fiber."""
+
+
 class Fiber:
     """One blocking function. `current` is the fiber that runs now, None in the scheduler's own thread."""
 
@@ -77,6 +81,7 @@ class Fiber:
         self._thread.back.acquire()
         Fiber.current = former
         if self.done:
+            self._thread.work = _nothing
             _IDLE.append(self._thread)
 
     def park(self) -> None:

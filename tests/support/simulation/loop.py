@@ -13,9 +13,12 @@ import contextvars
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from support.simulation.scheduler import Process, Scheduler
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class SimTask(asyncio.Task[Any]):
@@ -41,7 +44,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._handed: deque[asyncio.Handle] = deque()
         self.kept: list[object] = []
         """Tasks, so that those of a killed process are not ended by the garbage collector in the middle of a run."""
-        self.signals: dict[int, Callable[[], None]] = {}
+        self.signals: dict[int, Callable[[], object]] = {}
 
     def time(self) -> float:
         return self._scheduler.now
@@ -59,14 +62,14 @@ class SimLoop(asyncio.BaseEventLoop):
         return True
 
     def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self._scheduler.soon(self._process, lambda: self._step(handle))
         return handle
 
     def call_soon_threadsafe(
-        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self._handed.append(handle)
@@ -74,34 +77,43 @@ class SimLoop(asyncio.BaseEventLoop):
         return handle
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         self._scheduler.at(when, self._process, lambda: self._step(handle))
         return handle
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+        self,
+        delay: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         return self.call_at(self._scheduler.now + delay, callback, *args, context=context)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         return None
 
-    def create_task(self, coro: Any, *, name: str | None = None, context: Any = None) -> Any:
+    def create_task(self, coro: Any, *, name: str | None = None, context: Any = None) -> Any:  # type: ignore[override]
         self._tasks_made += 1
         task = SimTask(coro, number=self._tasks_made, loop=self, name=name or "", context=context)
         self.kept.append(task)
         return task
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Callable[[Unpack[Ts]], T], *args: *Ts) -> asyncio.Future[T]:
         """In one step, at some moment; the answer comes at a later one."""
-        future = self.create_future()
+        future: asyncio.Future[T] = self.create_future()
         slow = self._slow()
 
         def work() -> None:
             try:
-                value, error = func(*args), None
+                value: Any = func(*args)
+                error: BaseException | None = None
             except Exception as found:  # noqa: BLE001 - for the caller
                 value, error = None, found
             self._scheduler.after(self._scheduler.between(0.0, slow), self._process, lambda: answer(value, error))
@@ -117,7 +129,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._scheduler.after(self._scheduler.between(0.0, 0.002), self._process, work)
         return future
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         self.signals[sig] = lambda: callback(*args)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
@@ -126,9 +138,9 @@ class SimLoop(asyncio.BaseEventLoop):
             self._scheduler.failure = error
 
     def _step(self, handle: asyncio.Handle) -> None:
-        if not handle._cancelled:  # type: ignore[attr-defined]
+        if not handle._cancelled:
             events._set_running_loop(self)
             try:
-                handle._run()  # type: ignore[attr-defined]
+                handle._run()
             finally:
                 events._set_running_loop(None)

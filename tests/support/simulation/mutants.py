@@ -30,7 +30,8 @@ def _acknowledging_before_registering() -> AbstractContextManager[Any]:
     decide, carry_out = Dispatcher._decide, Dispatcher._carry_out
 
     def late_decide(self: Dispatcher, lane: str, message: Any, recipients: Any, failures: Any) -> Any:
-        inflight, register = self._inflight, []
+        inflight = self._inflight
+        register: list[Any] = []
         self._inflight = _Later(register)  # type: ignore[assignment]
         try:
             plan, entry = decide(self, lane, message, recipients, failures)

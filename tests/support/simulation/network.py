@@ -12,6 +12,7 @@ On failure: a `Verdict`, as the product's sender gives it.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from router.deliver.inflight import Entry
@@ -103,6 +104,11 @@ class Network:
             self.broken(sent)
 
 
+def _done(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class SimSender:
     """The product's `Sender` for one lane of one worker."""
 
@@ -115,7 +121,7 @@ class SimSender:
     async def send(self, parcel: Parcel, gate: Any) -> Sequence[Verdict]:
         network, hop = self._network, self._hop
         aborted = asyncio.get_running_loop().create_future()
-        gate.attach(lambda: aborted.done() or aborted.set_result(None))
+        gate.attach(partial(_done, aborted))
         network.witness.began(self._process.name, self._lane, parcel, gate)
         if hop.mood == "down":
             await self._wait(0.01, aborted)
@@ -161,9 +167,9 @@ class SimSender:
     async def _wait(self, longest: float, aborted: "asyncio.Future[None]") -> bool:
         """Whether the delivery was called back meanwhile."""
         scheduler, loop = self._network.scheduler, asyncio.get_running_loop()
-        done = loop.create_future()
-        timer = loop.call_later(scheduler.between(0.0, longest), lambda: done.done() or done.set_result(None))
-        aborted.add_done_callback(lambda _one: done.done() or done.set_result(None))
+        done: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(scheduler.between(0.0, longest), partial(_done, done))
+        aborted.add_done_callback(lambda _one: _done(done))
         await done
         timer.cancel()
         return aborted.done()

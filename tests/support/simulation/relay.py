@@ -10,7 +10,6 @@ an exception that nobody in a worker handles ends the run.
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from router.daemon.directories import Directories
 from router.daemon.standing import SpoolStanding
 from router.daemon.trace import WorkerTrace
 from router.daemon.worker import Worker, WorkerOptions
-from router.deliver.inflight import Entry, InFlight
+from router.deliver.inflight import InFlight
 from router.errors import SluiceError
 from router.settings.schema import Settings
 from support.simulation.fibers import Fiber
@@ -147,7 +146,7 @@ class Door:
 
     def __init__(self, settings: Settings, receiver: Any, trace: Any, clock: Any, workers: int) -> None:
         self.receiver = receiver
-        self.loop: Any = None
+        self.is_open = False
 
     async def open(self, descriptors: Sequence[int]) -> None:
         self.is_open = True
@@ -200,7 +199,6 @@ class Slot:
         self.worker: SimWorker | None = None
         self.loop: SimLoop | None = None
         self.task: Any = None
-        self.deaths = 0
         self.wanted = False
         """Whether the supervisor starts another process when this one ends."""
 
@@ -218,7 +216,7 @@ class Slot:
     def door(self) -> Door | None:
         """Where mail is taken now, if anywhere."""
         front = self.worker._front if self.running and self.worker is not None else None
-        return front if isinstance(front, Door) and getattr(front, "is_open", False) else None
+        return front if isinstance(front, Door) and front.is_open else None
 
     def start(self) -> None:
         """A new process, as soon as the former one has ended."""
@@ -255,7 +253,6 @@ class Slot:
             self.wanted = False
             self.shared.scheduler.note(f"{self.process.name} is killed")
             self.process.alive = False
-            self.deaths += 1
             self.network.died(self.process)
 
     def stop(self) -> None:
@@ -289,6 +286,3 @@ def fiber_thread(scheduler: Scheduler, fibers: list[Fiber]) -> Any:
                 current.sleep(0.005)
 
     return Thread
-
-
-__all__ = ["Clock", "Door", "Entry", "Idle", "SimWorker", "Slot", "partial"]

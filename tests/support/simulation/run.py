@@ -80,7 +80,7 @@ class Site:
             self.oracle.registered(worker._process.name, worker.incarnation, entry)
             return entry
 
-        inflight.register = registered  # type: ignore[method-assign]
+        inflight.register = registered  # type: ignore[method-assign, assignment]
 
     def _opened(self, slot: Slot, spool: SimSpool) -> None:
         self.oracle.balance(slot.disk)
@@ -102,7 +102,9 @@ class Site:
         sender = f"s{self.messages}@outside.example"
         loop: Any = slot.loop
         assert slot.door is not None
-        loop.call_soon(lambda: Stepper(loop, self._session(slot.door.receiver if slot.door else None, sender, recipients)))
+        loop.call_soon(
+            lambda: Stepper(loop, self._session(slot.door.receiver if slot.door else None, sender, recipients))
+        )
 
     async def _session(self, receiver: Any, sender: str, recipients: tuple[str, ...]) -> None:
         if receiver is None:
@@ -161,23 +163,23 @@ class Site:
         released = story.release_all()
         self._until(story.over, CALM, "the last releases do not end")
         self.scheduler.note("calm")
-        open_ones = lambda: [one for one in self.oracle.missing() if story.owner(one[1]) in released and not self._parked(one)]  # noqa: E731
-        if not self.scheduler.run(lambda: not open_ones(), self.scheduler.now + 8.0):
-            self.oracle.broken(4, f"released and not tried: {open_ones()}")
+
+        def untried() -> list[tuple[str, str]]:
+            mine = [one for one in self.oracle.missing() if story.owner(one[1]) in released]
+            return [one for one in mine if not self._parked(*one)]
+
+        if not self.scheduler.run(lambda: not untried(), self.scheduler.now + 8.0):
+            self.oracle.broken(4, f"released and not tried: {untried()}")
 
     def _wait(self, seconds: float) -> None:
         self.scheduler.run(lambda: False, self.scheduler.now + seconds)
 
-    def _parked(self, one: tuple[str, str]) -> bool:
-        number = int(self.oracle.accepted[one][-8:], 16) if False else 0
-        return any(
-            slot.disk.raw.execute(
-                "SELECT 1 FROM recipients, messages WHERE messages.id = recipients.id >> 16 AND state = 'parked'"
-                " AND recipients.address = ? AND sender = ?",
-                (one[1], one[0]),
-            ).fetchone()
-            for slot in self.slots
-        ) or bool(number)
+    def _parked(self, sender: str, address: str) -> bool:
+        query = (
+            "SELECT 1 FROM recipients JOIN messages ON messages.id = recipients.id >> 16"
+            " WHERE state = 'parked' AND recipients.address = ? AND sender = ?"
+        )
+        return any(slot.disk.raw.execute(query, (address, sender)).fetchone() for slot in self.slots)
 
     def _left(self) -> int:
         return sum(slot.disk.raw.execute("SELECT count(*) FROM recipients").fetchone()[0] for slot in self.slots)
@@ -192,7 +194,9 @@ class Site:
             rows = [
                 row
                 for slot in self.slots
-                for row in slot.disk.raw.execute("SELECT id, state, lane, mailbox, due, draining, reason FROM recipients")
+                for row in slot.disk.raw.execute(
+                    "SELECT id, state, lane, mailbox, due, draining, reason FROM recipients"
+                )
             ]
             self.oracle.broken(9, f"stuck: {rows}")
 

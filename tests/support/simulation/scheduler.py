@@ -54,7 +54,8 @@ class Scheduler:
 
     def at(self, when: float, process: Process, action: Action) -> None:
         # On a grid: what comes at nearly the same time comes at the same time, and the seed decides which is first.
-        when = math.ceil(when * _GRID) / _GRID
+        tick = math.ceil(when * _GRID)
+        when = tick / _GRID if tick / _GRID >= when else (tick + 1) / _GRID
         heapq.heappush(self._later, (when, next(self._numbers), process, action))
 
     def after(self, delay: float, process: Process, action: Action) -> None:

@@ -26,6 +26,7 @@ from support.simulation.site_database import SharedState
 HOUSEKEEPING = 2.0
 _LOOK = 1.0
 _RUNS = 20
+_LITTLE = 100
 """Between two collections of garbage: never within a run, for what a dead process leaves must not run on."""
 
 
@@ -51,7 +52,6 @@ class Present:
         cls.runs += 1
         if cls.runs % _RUNS == 0:
             gc.collect()
-
 
     @classmethod
     def forget(cls) -> None:
@@ -149,7 +149,8 @@ def installed() -> Iterator[None]:
         yield
     finally:
         Present.forget()
-        gc.collect()
+        while gc.collect() > _LITTLE:
+            pass  # what a coroutine was keeping is only then garbage itself
         gc.unfreeze()
         sys.unraisablehook = hook
         if collecting:

@@ -47,8 +47,6 @@ class Rows:
     def all(self) -> list[Any]:
         return self._rows
 
-    fetchall = all
-
     def first(self) -> Any:
         return self._rows[0] if self._rows else None
 
@@ -77,7 +75,8 @@ class _Compiled:
         self.lists = tuple(sorted(compiled.bind_names[one] for one in compiled.post_compile_params))
         self.processors = compiled._bind_processors
         names = [entry.keyname for entry in compiled._result_columns or ()]
-        self.make = namedtuple("Row", names, rename=True)._make if names else None  # noqa: PYI024
+        row: Any = namedtuple("Row", names, rename=True) if names else None  # noqa: PYI024
+        self.make = row._make if names else None
         self.text = "" if compiled.positiontup or self.lists else compiled.string
         """Of one without parameters."""
         self._texts: dict[tuple[int, ...], Any] = {}
@@ -102,7 +101,9 @@ class _Compiled:
         lengths = tuple(len(values[name]) if isinstance(values[name], list | tuple) else -1 for name in self.lists)
         if lengths not in self._texts:
             state = self.compiled._process_parameters_for_postcompile(dict(values))
-            parts = {key: own for key, own in state.parameter_expansion.items() if isinstance(values[key], list | tuple)}
+            parts = {
+                key: own for key, own in state.parameter_expansion.items() if isinstance(values[key], list | tuple)
+            }
             self._texts[lengths] = (state.statement, state.positiontup, parts)
         return self._texts[lengths]
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from router.errors import SpoolUnavailable
 from router.spool import schema
-from router.spool.batch import Numbers, Releases
+from router.spool.batch import Releases
 from router.spool.bodies import Bodies
 from router.spool.desk import Desk
 from router.spool.health import Health
@@ -268,8 +268,9 @@ class SimSpool(Spool):
         self._releases = Releases()
         self._bodies = Bodies(directory, inline_limit=OPTIONS.inline_limit)
         self._health = DiskHealth(directory, minimum_free=0, minimum_inodes=0, reserve=0)
-        self._sequence: Any = DiskSequence(disk)
-        self._hooks = DiskHooks(directory, number, self._sequence, self._bodies, self._health)
+        sequence: Any = DiskSequence(disk)
+        self._sequence = sequence
+        self._hooks = DiskHooks(directory, number, sequence, self._bodies, self._health)
         self._hooks.disk = disk
         self._writer = EventWriter(self._hooks, loop, self._releases, f"{number:04d}", disk)
         self._reader = DiskReader(directory, number)
@@ -296,6 +297,3 @@ class SimSpool(Spool):
             await self._writer.close()
             self._sequence.close(self._hooks.numbers.message or None)
             self.disk.owner = None
-
-
-__all__ = ["Numbers", "SimSpool", "SpoolDisk"]

@@ -202,7 +202,8 @@ class Story:
         """The operators end every hold that is left; whose."""
         keys = [key for (key,) in self.site.shared.raw("SELECT mailbox FROM holds WHERE closed_at IS NULL")]
         for key in keys:
-            self.command("last release", lambda one, key=key: one.release(key, self.site.random.choice([None, *STORES])))
+            to = self.site.random.choice([None, *STORES])
+            self.command("last release", partial(Command.release, key=key, to=to))
         return set(keys)
 
 
