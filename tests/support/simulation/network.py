@@ -195,7 +195,7 @@ class SimSenders:
         return SimSender(self._network, self._process, lane)
 
     def callout(self, store: Any) -> Any:
-        raise NotImplementedError
+        raise AssertionError("no domain of the simulation is probed")
 
     def close(self) -> None:
         return None
