@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 
 from router.control import configuration, holds, schema
 from router.control.holds import InDoubt
@@ -18,6 +18,8 @@ from router.control.rows import slices
 
 _H, _T, _B = schema.holds, schema.members, schema.blocking
 _PENDING = (_H.c.closed_at.is_(None)) & (_H.c.quiet_at.is_(None))
+_ANY_PENDING = select(_H.c.number).where(_PENDING).limit(1)
+_OVER = select(_B).where(_B.c.until <= bindparam("now")).limit(1000)
 EVERYBODY = "*"
 """A blocking row with this mailbox blocks every hold."""
 
@@ -49,7 +51,7 @@ class Waiting:
 
 def pending(connection: Connection) -> bool:
     """Whether any open hold is not quiet yet."""
-    return connection.execute(select(_H.c.number).where(_PENDING).limit(1)).first() is not None
+    return connection.execute(_ANY_PENDING).first() is not None
 
 
 def evaluate(connection: Connection, now: float) -> int:
@@ -114,8 +116,7 @@ def record_doubt(connection: Connection, mailbox: str, number: int, doubt: InDou
 
 def _expire(connection: Connection, now: float) -> None:
     """Suspects of dead members whose time is over stop blocking and enter the record of the hold they blocked."""
-    over = _B.c.until <= now
-    rows = connection.execute(select(_B).where(over).limit(1000)).all()
+    rows = connection.execute(_OVER, {"now": now}).all()
     opened: dict[str, float] = {}
     for run in slices([row.mailbox for row in rows]):
         query = select(_H.c.mailbox, _H.c.opened_at).where(_H.c.closed_at.is_(None), _H.c.mailbox.in_(run))

@@ -10,7 +10,7 @@ On failure: whatever the transaction raises; nothing of it stays.
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from router.control import mailboxes, schema
 from router.model.change import Change, ChangeKind, ChangeSet
@@ -19,7 +19,17 @@ LIMIT = 5000
 """Changes told one by one; above, a RESYNC is cheaper for everybody."""
 KEEP = 20_000
 """Epochs whose rows are kept for followers that lag."""
-_T, _COUNTER = schema.changes, schema.counter
+_T, _COUNTER, _STORES = schema.changes, schema.counter, schema.stores
+# Built once: every member executes them at each look.
+_COUNT = select(_COUNTER.c.value).where(_COUNTER.c.name == bindparam("counted"))
+_NEXT = update(_COUNTER).where(_COUNTER.c.name == schema.EPOCH).values(value=_COUNTER.c.value + 1)
+_PAUSED = select(_STORES.c.name).where(_STORES.c.paused != 0)
+_SINCE = (
+    select(_T.c.epoch, _T.c.kind, _T.c.key)
+    .where(_T.c.epoch > bindparam("applied"))
+    .order_by(_T.c.epoch)
+    .limit(bindparam("most"))
+)
 
 
 def current_epoch(connection: Connection) -> int:
@@ -34,7 +44,7 @@ def floor(connection: Connection) -> int:
 
 def take_epoch(connection: Connection) -> int:
     """The next epoch, for this transaction alone (the counter's row stays locked until it ends)."""
-    connection.execute(update(_COUNTER).where(_COUNTER.c.name == schema.EPOCH).values(value=_COUNTER.c.value + 1))
+    connection.execute(_NEXT)
     return current_epoch(connection)
 
 
@@ -51,8 +61,8 @@ def since(connection: Connection, epoch: int, limit: int = LIMIT) -> ChangeSet:
     paused = paused_stores(connection)
     if epoch == newest:
         return ChangeSet(newest, (), {}, paused)
-    query = select(_T.c.epoch, _T.c.kind, _T.c.key).where(_T.c.epoch > epoch).order_by(_T.c.epoch).limit(limit + 1)
-    found = [Change(row.epoch, ChangeKind(row.kind), row.key) for row in connection.execute(query)]
+    rows = connection.execute(_SINCE, {"applied": epoch, "most": limit + 1})
+    found = [Change(row.epoch, ChangeKind(row.kind), row.key) for row in rows]
     missed = epoch < floor(connection) or len(found) > limit or epoch > newest
     if missed or any(change.kind is ChangeKind.RESYNC for change in found):
         everything = mailboxes.all_open_holds(connection)
@@ -74,8 +84,8 @@ def prune(connection: Connection, keep: int = KEEP, most: int = 5000) -> int:
 
 def paused_stores(connection: Connection) -> frozenset[str]:
     """Names of all paused stores."""
-    return frozenset(connection.execute(select(schema.stores.c.name).where(schema.stores.c.paused != 0)).scalars())
+    return frozenset(connection.execute(_PAUSED).scalars())
 
 
 def _read(connection: Connection, name: str) -> int:
-    return int(connection.execute(select(_COUNTER.c.value).where(_COUNTER.c.name == name)).scalar_one())
+    return int(connection.execute(_COUNT, {"counted": name}).scalar_one())

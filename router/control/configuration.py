@@ -11,6 +11,7 @@ from router.control.audit import Act
 from router.model.change import ChangeKind
 
 _T = schema.configuration
+_FINGERPRINT = select(_T.c.fingerprint)
 
 
 def publish(connection: Connection, fingerprint: str, act: Act) -> int:
@@ -27,4 +28,4 @@ def publish(connection: Connection, fingerprint: str, act: Act) -> int:
 
 def current(connection: Connection) -> str:
     """The fingerprint in force; '' while none was ever published."""
-    return str(connection.execute(select(_T.c.fingerprint)).scalar() or "")
+    return str(connection.execute(_FINGERPRINT).scalar() or "")

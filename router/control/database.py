@@ -29,6 +29,7 @@ Result = TypeVar("Result")
 PATIENCE = 30.0
 """Seconds for which `run_read` and `run_write` repeat a transaction that finds the database locked."""
 _WRITE = "sluice_write"
+_UUID = select(schema.site.c.uuid)
 
 
 class DatabaseBusy(ControlUnavailable):
@@ -247,7 +248,7 @@ def _revision(connection: Connection) -> str:
 
 def site_uuid(connection: Connection) -> str:
     """The identity of this database: every spool remembers it. Raises `ControlUnavailable` when it has none."""
-    found: Any = connection.execute(select(schema.site.c.uuid)).scalar()
+    found: Any = connection.execute(_UUID).scalar()
     if not found:
         raise ControlUnavailable("the control database has no site row")
     return str(found)

@@ -13,6 +13,7 @@ from router.control import schema
 from router.model.directory import Cookie, DirectoryState
 
 _T = schema.directories
+_STATES = select(_T).where(_T.c.name != schema.DATABASE).order_by(_T.c.rank, _T.c.name)
 _SEPARATOR = "\n"
 LAST = 1_000_000
 """Rank of a source that the configuration does not name (any more)."""
@@ -53,10 +54,9 @@ def any_directory(connection: Connection) -> bool:
 
 def states(connection: Connection) -> tuple[DirectoryState, ...]:
     """All directories, the database excepted, in the order of the configuration."""
-    query = select(_T).where(_T.c.name != schema.DATABASE).order_by(_T.c.rank, _T.c.name)
     return tuple(
         DirectoryState(row.name, row.followed_at, row.swept_at, row.people, row.fault, row.cookie)
-        for row in connection.execute(query)
+        for row in connection.execute(_STATES)
     )
 
 

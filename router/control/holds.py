@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from router.control import alarms, audit, changes, mailboxes, schema, staging, states
 from router.control.audit import Act
@@ -23,6 +23,9 @@ from router.model.change import ChangeKind
 from router.model.mailbox import LIST, Hold, Mailbox
 
 _H, _M = schema.holds, schema.mailboxes
+_OVERDUE = (
+    select(_H.c.mailbox).where(_H.c.closed_at.is_(None), _H.c.deadline < bindparam("now")).limit(bindparam("most"))
+)
 OVERDUE = "hold-overdue"
 IN_DOUBT_KEPT = 1000
 """Entries of one hold's in-doubt record that are kept."""
@@ -212,8 +215,7 @@ def alarm_overdue(connection: Connection, now: float) -> int:
 
 def overdue(connection: Connection, now: float, limit: int = 500) -> list[str]:
     """Mailboxes whose open hold is past its deadline and has no alarm yet."""
-    query = select(_H.c.mailbox).where(_H.c.closed_at.is_(None), _H.c.deadline < now).limit(limit)
-    late = list(connection.execute(query).scalars())
+    late = list(connection.execute(_OVERDUE, {"now": now, "most": limit}).scalars())
     known = alarms.is_open(connection, OVERDUE, late) if late else set()
     return [key for key in late if key not in known]
 

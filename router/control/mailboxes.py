@@ -57,16 +57,12 @@ class Filter:
 
 def visible_import(connection: Connection) -> int:
     """The number of the import that is visible but not merged, 0 when there is none (nearly always)."""
-    return int(connection.execute(select(schema.site.c.visible_import)).scalar_one())
+    return int(connection.execute(_VISIBLE).scalar_one())
 
 
 def find(connection: Connection, keys: Sequence[str]) -> Found:
     """The mailboxes of address keys and the epoch of this transaction; absent keys are unknown."""
-    epoch, visible = connection.execute(
-        select(schema.counter.c.value, select(schema.site.c.visible_import).scalar_subquery()).where(
-            schema.counter.c.name == schema.EPOCH
-        )
-    ).one()
+    epoch, visible = connection.execute(_EPOCH_AND_VISIBLE).one()
     found: dict[str, Mailbox] = {}
     disputed: dict[str, str] = {}
     for run in slices(keys):
@@ -77,8 +73,7 @@ def find(connection: Connection, keys: Sequence[str]) -> Found:
             marked = select(_A.c.address, _A.c.disputed).where(_A.c.address.in_(run), _A.c.disputed != "")
             disputed.update({key: why for key, why in connection.execute(marked) if key in found})
         else:
-            query = _with_holds(_M, _A.c.address, _A.c.disputed).join(_A, _A.c.mailbox == _M.c.key)
-            for row in connection.execute(query.where(_A.c.address.in_(run))):
+            for row in connection.execute(_BY_ADDRESS, {RUN: run}):
                 found[row.address] = _mailbox(row)
                 if row.disputed:
                     disputed[row.address] = row.disputed
@@ -94,7 +89,7 @@ def owners(connection: Connection, addresses: Iterable[str]) -> dict[str, str]:
     visible = visible_import(connection)
     found: dict[str, str] = {}
     for run in slices(list(addresses)):
-        found.update(_pairs(connection, select(_A.c.address, _A.c.mailbox).where(_A.c.address.in_(run))))
+        found.update({row[0]: row[1] for row in connection.execute(_OWNERS, {RUN: run})})
         if not visible:
             continue
         staged = select(_SA.c.address, _SA.c.mailbox).where(_SA.c.import_number == visible, _SA.c.address.in_(run))
@@ -186,8 +181,7 @@ def open_hold_of(connection: Connection, keys: Iterable[str]) -> dict[str, Hold]
 
 def all_open_holds(connection: Connection) -> dict[str, Hold]:
     """Every open hold by mailbox key. Bounded by the mailboxes under way, not by the size of the site."""
-    query: Select[Any] = select(_H.c.mailbox, *_HOLD_COLUMNS).where(_H.c.closed_at.is_(None))
-    return {row.mailbox: _hold(row) for row in connection.execute(query)}
+    return {row.mailbox: _hold(row) for row in connection.execute(_ALL_OPEN)}
 
 
 def _current(visible: int, keys: Sequence[str] | None = None) -> FromClause:
@@ -289,7 +283,16 @@ def _hold(row: Any) -> Hold:
     )
 
 
+_BY_ADDRESS = (
+    _with_holds(_M, _A.c.address, _A.c.disputed).join(_A, _A.c.mailbox == _M.c.key).where(in_run(_A.c.address))
+)
+_OWNERS = select(_A.c.address, _A.c.mailbox).where(in_run(_A.c.address))
+_VISIBLE = select(schema.site.c.visible_import)
+_EPOCH_AND_VISIBLE = select(schema.counter.c.value, _VISIBLE.scalar_subquery()).where(
+    schema.counter.c.name == schema.EPOCH
+)
 _BY_KEY = _with_holds(_M).where(in_run(_M.c.key))
+_ALL_OPEN: Select[Any] = select(_H.c.mailbox, *_HOLD_COLUMNS).where(_H.c.closed_at.is_(None))
 _OPEN_HOLDS: Select[Any] = select(_H.c.mailbox, *_HOLD_COLUMNS).where(_H.c.closed_at.is_(None), in_run(_H.c.mailbox))
 
 

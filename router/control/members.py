@@ -11,7 +11,7 @@ On failure: `Fenced` when the member's row is gone: somebody proved this incarna
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, or_, select, update
 
 from router.control import barrier, changes, following, mailboxes, schema
 from router.control.database import site_uuid
@@ -21,6 +21,9 @@ from router.errors import ControlUnavailable
 from router.model.change import Blocking, Ended, Snapshot
 
 _T, _B = schema.members, schema.blocking
+_ACKNOWLEDGE = update(_T).where(_T.c.incarnation == bindparam("mine")).values(applied=bindparam("done"))
+_ALL = select(_T).order_by(_T.c.node, _T.c.slot)
+_MARK_KEYS = select(schema.mark_keys.c.secret).order_by(schema.mark_keys.c.number.desc())
 SUSPECTS = 5000
 """Suspects of one dead member told by name; beyond, its spool blocks every hold until the time is over."""
 
@@ -78,7 +81,7 @@ def register(connection: Connection, member: Member) -> bool:
 
 def snapshot(connection: Connection, *, takeover: bool) -> Snapshot:
     """What a member starts from; read it after the registration has committed (barrier.md 5)."""
-    keys = connection.execute(select(schema.mark_keys.c.secret).order_by(schema.mark_keys.c.number.desc())).scalars()
+    keys = connection.execute(_MARK_KEYS).scalars()
     return Snapshot(
         uuid=site_uuid(connection),
         epoch=changes.current_epoch(connection),
@@ -92,8 +95,7 @@ def snapshot(connection: Connection, *, takeover: bool) -> Snapshot:
 
 def acknowledge(connection: Connection, incarnation: str, epoch: int, rows: Sequence[Blocking], now: float) -> int:
     """Write the applied epoch and the blocking deliveries, evaluate the barrier; holds that became quiet. `Fenced`."""
-    mine = _T.c.incarnation == incarnation
-    if connection.execute(update(_T).where(mine).values(applied=epoch)).rowcount == 0:
+    if connection.execute(_ACKNOWLEDGE, {"mine": incarnation, "done": epoch}).rowcount == 0:
         raise Fenced("this member is no longer registered")
     _block(connection, incarnation, rows)
     return barrier.evaluate(connection, now)
@@ -192,7 +194,7 @@ def take_over(connection: Connection, incarnation: str, suspects: Sequence[Suspe
 
 def all_members(connection: Connection) -> Sequence[Member]:
     """All registered incarnations by node and slot."""
-    return [Member(*row) for row in connection.execute(select(_T).order_by(_T.c.node, _T.c.slot))]
+    return [Member(*row) for row in connection.execute(_ALL)]
 
 
 def applied_everywhere(connection: Connection, epoch: int) -> bool:

@@ -9,13 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from router.control import schema
-from router.control.rows import from_json, to_json
+from router.control.rows import RUN, from_json, in_run, to_json
 
 _T = schema.requests
 NEW, DONE, FAILED = "new", "done", "failed"
+_WAITING = (
+    select(_T)
+    .where(in_run(_T.c.spool), _T.c.state == NEW, _T.c.number > bindparam("after"))
+    .order_by(_T.c.number)
+    .limit(bindparam("most"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +47,8 @@ def create(connection: Connection, spool: int, kind: str, payload: object, creat
 
 def waiting(connection: Connection, spools: Sequence[int], after: int = 0, limit: int = 50) -> Sequence[Request]:
     """Unanswered requests for these spools with numbers above `after`, oldest first."""
-    query = select(_T).where(_T.c.spool.in_(spools), _T.c.state == NEW, _T.c.number > after)
-    return [_request(row) for row in connection.execute(query.order_by(_T.c.number).limit(limit))]
+    rows = connection.execute(_WAITING, {RUN: list(spools), "after": after, "most": limit})
+    return [_request(row) for row in rows]
 
 
 def answer(connection: Connection, number: int, value: object, now: float, *, failed: bool = False) -> bool:

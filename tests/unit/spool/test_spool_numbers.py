@@ -10,7 +10,7 @@ from router.spool.sequence import STEP
 
 async def killed(directory: Path, deaths: int) -> Path:
     """What a kill at this moment would leave: a copy of the files, in another place."""
-    left = directory.parents[deaths] / str(deaths) / directory.name
+    left = directory.parents[1] / str(deaths) / directory.name
     await asyncio.to_thread(shutil.copytree, directory, left)
     await asyncio.to_thread((left / "queue.db-shm").unlink, missing_ok=True)
     return left
