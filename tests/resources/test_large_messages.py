@@ -102,8 +102,8 @@ async def test_inv_48_twenty_large_messages_at_once_in_and_out(
         assert await site.drained(PATIENCE) == 0
     print(  # noqa: T201 - the figures
         f"{AT_ONCE} x {SIZE // MIB} MiB within {MEMORY // MIB} MiB: idle {idle / MIB:.0f}, in {most_in / MIB:.0f}, "
-        f"out {watch.most / MIB:.0f}, after {group.resident() / MIB:.0f} MiB; charged with file cache {group.peak() / MIB:.0f};"
-        f" slowest in {max(one.seconds for one in said):.1f} s"
+        f"out {watch.most / MIB:.0f}, after {group.resident() / MIB:.0f} MiB; charged with file cache "
+        f"{group.peak() / MIB:.0f}; slowest in {max(one.seconds for one in said):.1f} s"
     )
     assert max(most_in, watch.most) - idle < GROWTH
     assert group.killed() == 0, "the kernel killed a process of the relay"
