@@ -152,11 +152,16 @@ class SpoolBody:
             await self._flush()
 
     async def finish(self) -> StoredBody:
-        """Make it ready for its row: in memory, or durable under its final name."""
+        """Make it ready for its row: in memory, or durable under its final name. What fails here is given up."""
         if self._file is None:
             return StoredBody(self.size, b"".join(self._buffer))
-        await self._flush()
-        digest = await self._bodies.run(self._file.commit)
+        try:
+            await self._flush()
+            digest = await self._bodies.run(self._file.commit)
+        except BaseException:
+            # No row names it, and a full disk needs its space (and we its descriptor) before the reaper comes by.
+            await self.discard()
+            raise
         self._finished = True
         return StoredBody(self.size, None, self._file.name, digest)
 

@@ -57,9 +57,9 @@ class Figures:
 
     def __str__(self) -> str:
         return (
-            f"first 250 after {self.start:.2f} s ({self.cost:.2f} s of processor time), worker {self.resident / MIB:.0f} MiB, "
-            f"accept median {1000 * self.median:.1f} ms, worst {1000 * self.worst:.0f} ms, "
-            f"delivered elsewhere after {1000 * self.delivered:.1f} ms"
+            f"first 250 after {self.start:.2f} s ({self.cost:.2f} s of processor time), "
+            f"worker {self.resident / MIB:.0f} MiB, accept median {1000 * self.median:.1f} ms, "
+            f"worst {1000 * self.worst:.0f} ms, delivered elsewhere after {1000 * self.delivered:.1f} ms"
         )
 
 
