@@ -225,6 +225,12 @@ class DirectoryFeed(Protocol):
     def close(self) -> None: ...
 
 
+class Room(Protocol):
+    """Whether a file descriptor with this number may be kept. `favoured`: for a known client, or for a message."""
+
+    def __call__(self, number: int, *, favoured: bool) -> bool: ...
+
+
 class DirectoryWriter(Protocol):
     """
     Writes status and home into one directory's master. Blocking. Each write is one modify that names the old value

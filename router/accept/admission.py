@@ -2,13 +2,15 @@
 How many clients may be served at once, in all and each.
 
 Guarantees: memory is bounded by the number of open connections; strangers cannot take the places that are kept for
-trusted hosts and relays; nobody is slowed down on purpose (a tarpit costs us a connection and the spammer nothing).
+trusted hosts and relays, nor clients the descriptors that deliveries need; nobody is slowed down on
+purpose (a tarpit costs us a connection and the spammer nothing).
 Counts are those of this worker: it is given its share of the node's limits.
 """
 
 from router.accept import replies
 from router.accept.policy import Peer
 from router.model.reply import Reply
+from router.ports import Room
 from router.settings.schema import Limits
 
 _STRESS = 0.8
@@ -20,8 +22,9 @@ _STRESS_TIMEOUT = 10.0
 class Admission:
     """The door. Every successful `enter` is paired with one `leave`."""
 
-    def __init__(self, limits: Limits, workers: int = 1) -> None:
+    def __init__(self, limits: Limits, workers: int = 1, room: Room | None = None) -> None:
         self._workers = workers
+        self._room = room
         self._total = 0
         self._clients: dict[str, int] = {}
         self.relimit(limits)
@@ -39,8 +42,10 @@ class Admission:
         """Connections admitted and not yet gone."""
         return self._total
 
-    def enter(self, peer: Peer) -> Reply | None:
-        """Admit a client, or say why not."""
+    def enter(self, peer: Peer, descriptor: int = -1) -> Reply | None:
+        """Admit a client, or say why not. `descriptor` is that of its connection, -1 when there is none any more."""
+        if self._room is not None and not self._room(descriptor, favoured=peer.exempt):
+            return replies.OVERLOAD
         if self._total >= self._limit + (self._reserve if peer.exempt else 0):
             return replies.OVERLOAD
         count = self._clients.get(peer.client, 0)

@@ -141,7 +141,8 @@ class SmtpSession(DataCommand):
         self._say(replies.greeting(self._services.hostname))
 
     def _enter(self) -> None:
-        refusal = self._services.admission.enter(self._source)
+        sock = self.transport.get_extra_info("socket") if self.transport else None
+        refusal = self._services.admission.enter(self._source, -1 if sock is None else sock.fileno())
         if refusal is not None:
             raise HangUp(refusal)
         self._admitted = True

@@ -18,6 +18,7 @@ from router.accept.policy import AccessPolicy
 from router.accept.reception import Observer
 from router.accept.services import Endpoint, Services
 from router.accept.tls import TlsHolder, TlsUnusable
+from router.daemon import descriptors
 from router.daemon.trace import WorkerTrace
 from router.model.envelope import Client
 from router.model.reply import Reply
@@ -45,7 +46,7 @@ class Front:
         self._settings = settings
         self._observer = _Rejections(trace)
         self._clock = clock
-        self._admission = Admission(settings.limits, workers)
+        self._admission = Admission(settings.limits, workers, descriptors.room)
         self._holders = [TlsHolder(listener.tls) if listener.tls is not None else None for listener in settings.listen]
         self._set = ListenerSet(self._services(settings, receiver))
 

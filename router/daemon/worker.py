@@ -27,6 +27,7 @@ from router.control import configuration
 from router.control.database import ControlDatabase
 from router.control.follower import Follower
 from router.control.requests import Request
+from router.daemon import descriptors
 from router.daemon.alarm_keeper import AlarmKeeper
 from router.daemon.clock import SystemClock
 from router.daemon.damaged import EX_DAMAGED
@@ -131,7 +132,9 @@ class Worker:
             directory,
             options.spool,
             create=True,
-            options=SpoolOptions(minimum_free=minimum_free, minimum_inodes=limits.minimum_free_inodes),
+            options=SpoolOptions(
+                minimum_free=minimum_free, minimum_inodes=limits.minimum_free_inodes, room=descriptors.room
+            ),
         )
         stack.push_async_callback(self._spool.close)
         for warning in self._spool.warnings:

@@ -29,6 +29,7 @@ from uuid import uuid4
 
 from router.errors import BodyDamaged, SpoolFull, SpoolUnavailable
 from router.model.envelope import QueuedMessage
+from router.ports import Room
 from router.spool.accepting import StoredBody
 from router.spool.schema import sync_directory
 
@@ -39,6 +40,7 @@ BODIES = "bodies"
 _TEMPORARY = "tmp-"
 _NAME = re.compile(r"(?:tmp-)?[0-9a-f]{32}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_SHORT = frozenset({errno.EMFILE, errno.ENFILE})
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 T = TypeVar("T")
 
@@ -46,12 +48,13 @@ T = TypeVar("T")
 class Bodies:
     """The directory `bodies/` of one spool and the threads that work in it."""
 
-    def __init__(self, directory: Path, *, inline_limit: int, threads: int = 4) -> None:
+    def __init__(self, directory: Path, *, inline_limit: int, threads: int = 4, room: Room | None = None) -> None:
         self.directory = directory
         self.inline_limit = inline_limit
+        self.room = room
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="spool-body")
         self.failure: Callable[[OSError], None] = lambda _error: None
-        """Told of every I/O error that is not a full disk."""
+        """Told of every I/O error that is neither a full disk nor a lack of descriptors."""
 
     def open(self) -> "SpoolBody":
         return SpoolBody(self)
@@ -63,7 +66,8 @@ class Bodies:
         except OSError as error:
             if error.errno in _FULL:
                 raise SpoolFull(f"writing a body: {error}") from error
-            self.failure(error)
+            if error.errno not in _SHORT:
+                self.failure(error)
             raise SpoolUnavailable(f"writing a body: {error}") from error
 
     def unlink_later(self, names: Sequence[str]) -> None:
@@ -143,16 +147,21 @@ class SpoolBody:
         if self._file is None:
             if self.size <= self._bodies.inline_limit:
                 return
-            self._file = _GrowingFile(self._bodies.directory)
+            self._file = _GrowingFile(self._bodies.directory, self._bodies.room)
         if self._buffered >= CHUNK:
             await self._flush()
 
     async def finish(self) -> StoredBody:
-        """Make it ready for its row: in memory, or durable under its final name."""
+        """Make it ready for its row: in memory, or durable under its final name. What fails here is given up."""
         if self._file is None:
             return StoredBody(self.size, b"".join(self._buffer))
-        await self._flush()
-        digest = await self._bodies.run(self._file.commit)
+        try:
+            await self._flush()
+            digest = await self._bodies.run(self._file.commit)
+        except BaseException:
+            # No row names it, and a full disk needs its space (and we its descriptor) before the reaper comes by.
+            await self.discard()
+            raise
         self._finished = True
         return StoredBody(self.size, None, self._file.name, digest)
 
@@ -176,9 +185,10 @@ class _GrowingFile:
     give the file up while a thread still writes to it, and must not close the descriptor under its hands.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, room: Room | None) -> None:
         self.name = uuid4().hex
         self._directory = directory
+        self._room = room
         self._descriptor: int | None = None
         self._digest = hashlib.sha256()
         self._abandoned = False
@@ -204,6 +214,9 @@ class _GrowingFile:
         if self._descriptor is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._descriptor = os.open(self._temporary, flags, 0o600)
+            if self._room is not None and not self._room(self._descriptor, favoured=True):
+                # Deliveries, which would empty the spool, need the rest.
+                raise OSError(errno.EMFILE, "descriptors are running out")
         self._digest.update(data)
         view = memoryview(data)
         while view:

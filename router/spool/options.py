@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from router.ports import Room
 from router.spool.upkeep import Pace
 
 
@@ -10,6 +11,7 @@ class SpoolOptions:
     """
     Settings of a spool. Sizes in octets, times in seconds.
 
+    `room` says which descriptors the files of arriving messages may have.
     `keep`: how long a message stays after reception even if all its recipients are closed (0: not kept).
     """
 
@@ -18,4 +20,5 @@ class SpoolOptions:
     minimum_inodes: int = 10_000
     reserve: int = 8 * 1024 * 1024
     keep: float = 0.0
+    room: Room | None = None
     pace: Pace = field(default_factory=Pace)

@@ -65,7 +65,7 @@ class Spool:
         self._lock = lock
         self._wall = wall
         self._releases = Releases()
-        self._bodies = Bodies(directory / BODIES, inline_limit=options.inline_limit)
+        self._bodies = Bodies(directory / BODIES, inline_limit=options.inline_limit, room=options.room)
         self._health = Health(
             directory,
             minimum_free=options.minimum_free,

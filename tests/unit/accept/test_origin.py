@@ -89,6 +89,15 @@ def test_strangers_cannot_take_the_places_of_trusted_hosts() -> None:
     assert (admission.total, admission._clients) == (0, {})
 
 
+def test_inv_50_without_descriptors_strangers_are_sent_away_before_those_we_know() -> None:
+    policy = AccessPolicy([STORE])
+    admission = Admission(Limits(), room=lambda number, *, favoured: number < (8 if favoured else 6))
+    stranger, store = policy.peer("198.51.100.1"), policy.peer("192.0.2.10")
+    assert [admission.enter(stranger, number) is None for number in (5, 6)] == [True, False]
+    assert [admission.enter(store, number) is None for number in (7, 8)] == [True, False]
+    assert admission.total == 2
+
+
 def test_inv_51_under_stress_strangers_get_less_time() -> None:
     policy = AccessPolicy([STORE])
     admission = Admission(Limits(connections=10, connections_per_client=100))
