@@ -131,6 +131,7 @@ def test_looking_and_entering_is_one_step_unless_an_await_is_there_already() -> 
     assert found(text.format("        await g()\n"), "turn") == []
 
 
+@pytest.mark.slow
 def test_the_mutants_of_the_tree_are_python_have_names_and_cover_every_kind(every: list[Mutant]) -> None:
     assert {one.kind for one in every} == KINDS.keys()
     assert len({one.name for one in every}) == len(every) > 150
@@ -155,10 +156,12 @@ def test_the_mutants_of_the_tree_are_python_have_names_and_cover_every_kind(ever
         "shield:router/classify/flight.py:SingleFlight.run:1",
     ],
 )
+@pytest.mark.slow
 def test_the_guards_that_everything_rests_on_are_found(every: list[Mutant], name: str) -> None:
     assert name in {one.name for one in every}
 
 
+@pytest.mark.slow
 def test_every_equivalent_mutant_is_one_that_is_found_and_has_a_reason(every: list[Mutant]) -> None:
     names = {one.name for one in every}
     assert [name for name in EQUIVALENT if name not in names] == []

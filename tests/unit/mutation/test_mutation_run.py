@@ -44,6 +44,7 @@ def covered_by(*names: str) -> LineMap:
     return LineMap(dict.fromkeys(names, 0.1), {"router/keeping.py": {5: list(range(len(names)))}}, list(names))
 
 
+@pytest.mark.slow
 def test_a_mutant_is_killed_by_the_test_that_sees_it_and_the_tree_stays_as_it_is(root: Path) -> None:
     [mutant] = mutants(root)
     with Scratch(root) as scratch:
@@ -59,6 +60,7 @@ def test_a_mutant_is_killed_by_the_test_that_sees_it_and_the_tree_stays_as_it_is
     assert not place.exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_takes_too_long_is_ended(root: Path) -> None:
     (root / "tests" / "test_hangs.py").write_text("import time\n\ndef test_hangs():\n    time.sleep(100)\n")
     with Scratch(root) as scratch:
