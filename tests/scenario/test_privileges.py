@@ -6,12 +6,15 @@ root, as the tests of `tests/crash` do, and fails without.
 """
 
 import asyncio
+import contextlib
 import os
 import pwd
 import shutil
 import socket
 import stat
+import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +42,25 @@ def place() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sluice-rights-") as found:
         Path(found).chmod(0o755)
         yield Path(found)
+
+
+@pytest.fixture
+def readable(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Interpreter, packages and code where the account may read them: a developer's are often below `/root`."""
+    sources = {"python": sys.base_prefix, "venv": sys.prefix, "code": str(Path(__file__).resolve().parents[2])}
+    with contextlib.ExitStack() as mounted:
+        for name, source in sources.items():
+            (place / name).mkdir()
+            subprocess.run(["mount", "--bind", source, str(place / name)], check=True)
+            mounted.callback(subprocess.run, ["umount", "--lazy", str(place / name)], check=True)
+        packages = place / "venv" / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
+        program = Path(os.path.realpath(sys.executable)).relative_to(os.path.realpath(sys.base_prefix))
+        monkeypatch.setattr(sys, "executable", str(place / "python" / program))
+        monkeypatch.setenv("PYTHONHOME", str(place / "python"))
+        monkeypatch.setenv("PYTHONPATH", f"{place / 'code'}:{packages}")
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(place / "python" / "lib"))
+        monkeypatch.chdir(place)
+        yield
 
 
 def privileged_port() -> int:
@@ -73,6 +95,7 @@ def too_open(top: Path) -> list[str]:
     return found
 
 
+@pytest.mark.usefixtures("readable")
 async def test_inv_78_root_is_given_up_and_mail_is_private(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = privileged_port()
     async with RecordingStore("old") as store:

@@ -1,4 +1,4 @@
-"""Ten thousand seeds of a whole site keep promises 2, 3, 4, 5, 6 and 9: every other block; the rest is beside this."""
+"""Many seeds of a whole site keep promises 2, 3, 4, 5, 6 and 9: every other block; the rest is beside this."""
 
 import pytest
 from support.simulation.seeds import blocks, keep_promises

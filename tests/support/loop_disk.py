@@ -17,6 +17,7 @@ import fcntl
 import os
 import struct
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,7 @@ import pytest
 
 _SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
+_PATIENCE = 20.0
 
 
 class LoopDisk:
@@ -65,7 +67,7 @@ class LoopDisk:
 
     def remount(self) -> None:
         """Unmount (nobody may use it any more) and mount what the image has."""
-        _run("umount", str(self.path))
+        _until_free("umount", str(self.path))
         self._mounted = False
         self._mount()
 
@@ -82,3 +84,13 @@ def _run(*words: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:
         pytest.fail(f"{' '.join(words)}: {done.stderr.strip()} (crash tests need root and loop devices)")
+
+
+def _until_free(*words: str) -> None:
+    """What a process that was just killed had open is closed a moment after it is gone."""
+    end = time.monotonic() + _PATIENCE
+    while subprocess.run(words, capture_output=True, check=False, timeout=60).returncode:
+        if time.monotonic() > end:
+            _run(*words)
+            return
+        time.sleep(0.1)

@@ -143,3 +143,13 @@ MUTANTS: dict[str, Mutation] = {
     "a barrier over the old home only": _barrier_over_the_old_home_only,
     "a release that does not wake deferred mail": _release_that_does_not_wake_deferred_mail,
 }
+
+FOUND_BY = {
+    "acknowledging before registering": 1119,
+    "no check of a fill's epoch": 35,
+    "snapshot before joining": 754,
+    "a delivery ended at the reply instead of the commit": 9,
+    "a barrier over the old home only": 82,
+    "a release that does not wake deferred mail": 370,
+}
+"""The first seed that has found each: to be tried first, for the search takes a minute. All seeds follow."""

@@ -47,4 +47,6 @@ def test_a_missing_interpreter_is_named_with_its_remedy(root: Path, tmp_path: Pa
 def test_ci_runs_the_commands_of_the_readme(root: Path) -> None:
     script = (root / ".ci" / "run").read_text()
     assert "export CI=true" in script
-    assert "\n./dev check\n./dev test\n" in re.sub(r"echo .*\n", "", script)
+    assert "\n./dev lint > " in script
+    assert "\n./dev test\n" in script
+    assert 'wait "$linter" || {' in script
