@@ -27,7 +27,7 @@ from router.ledger.traffic import Plan
 
 pytestmark = pytest.mark.slow
 
-ROWS = int(os.environ.get("SLUICE_IMPORT_ROWS", "10000"))
+ROWS = int(os.environ.get("SLUICE_IMPORT_ROWS", "6000"))
 PEOPLE = [f"person{number}@example.edu" for number in range(30)]
 RCPT_P95, HOLD_LONGEST = 1.0, 3.0
 """Seconds; the machine may be busy with other tests."""

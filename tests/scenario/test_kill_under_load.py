@@ -192,7 +192,7 @@ async def test_orderly_ends_under_load_lose_nothing_and_repeat_nothing(site: Sit
     async with site:
         run = Run(site, stores, rate=40)
         async with run.traffic():
-            for _ in range(3):
+            for _ in range(2):
                 await asyncio.sleep(2)
                 assert await asyncio.to_thread(site.stop) == 0
                 await asyncio.to_thread(site.start, 60)
