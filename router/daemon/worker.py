@@ -15,8 +15,9 @@ import logging
 import os
 import signal
 import socket
+import time
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -141,6 +142,10 @@ class Worker:
             log.warning("spool %04d: %s", options.spool, warning)
         self._database = await asyncio.to_thread(ControlDatabase.open, settings.database_url)
         stack.callback(self._database.close)
+        self._connect(stack, socket.gethostname(), time.time)
+
+    def _connect(self, stack: contextlib.AsyncExitStack, node: str, wall: Callable[[], float]) -> None:
+        """What works between spool and control database. `wall` is the clock that all members' rows go by."""
         self._inflight = InFlight(lambda ended: self._follower.ended((ended,)))
         self._follower = Follower(
             self._database,
@@ -148,7 +153,8 @@ class Worker:
             on_outage=self._outage_changed,
             on_request=self._request,
             on_join=self._joined,
-            node=socket.gethostname(),
+            node=node,
+            wall=wall,
         )
         self._trace = WorkerTrace(self._observer, self._follower.raise_alarm, self._follower.clear_alarm)
         self._standing = SpoolStanding(

@@ -38,6 +38,7 @@ class DiskWatch:
         lost += [f"the name of {path} was not synced" for path in self._named]
         if self._faults or lost:
             raise AssertionError("; ".join([*self._faults, *sorted(lost)]))
+        assert self.synced, "nothing was synced: there was nothing to watch"
 
     def _around(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **keys: Any) -> Any:

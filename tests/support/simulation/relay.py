@@ -14,10 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from router.classify.rules import load_rules
-from router.control.follower import Follower
-from router.daemon.directories import Directories
-from router.daemon.standing import SpoolStanding
-from router.daemon.trace import WorkerTrace
 from router.daemon.worker import Worker, WorkerOptions
 from router.deliver.inflight import InFlight
 from router.errors import SluiceError
@@ -105,29 +101,8 @@ class SimWorker(Worker):
         stack.push_async_callback(self._spool.close)
         home.opened(self._spool)
         self._database = SimDatabase(home.shared, self._process)
-        self._inflight = InFlight(lambda ended: self._follower.ended((ended,)))
+        self._connect(stack, NODE, wall)
         home.watch(self._inflight, self)
-        self._follower = Follower(
-            self._database,
-            on_changes=self._changed,
-            on_outage=self._outage_changed,
-            on_request=self._request,
-            on_join=self._joined,
-            node=NODE,
-            wall=wall,
-        )
-        self._trace = WorkerTrace(self._observer, self._follower.raise_alarm, self._follower.clear_alarm)
-        self._standing = SpoolStanding(
-            self._spool, self._database, self._trace, self._started_at, self._spawn, self._apply_trust
-        )
-        self._directories = Directories(
-            self._database,
-            self._clock,
-            woken=lambda: self._wiring.plane.releases.unrouted(),  # noqa: PLW0108 - the wiring comes later
-            doubted=lambda: self._wiring.plane.classifier.distrust(),  # noqa: PLW0108 - likewise
-            alarm=self._trace.alarm,
-        )
-        stack.push_async_callback(self._directories.close)
 
     def _make_senders(self, settings: Settings) -> Any:
         return SimSenders(self._home.network, self._process)

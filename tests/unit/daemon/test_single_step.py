@@ -52,10 +52,14 @@ async def test_the_note_is_on_disk_before_the_message_is_touched(
 ) -> None:
     watch = DiskWatch(tmp_path, monkeypatch)
 
-    async def handle(_lane: str, _one: Work) -> None:
+    handled = []
+
+    async def handle(_lane: str, one: Work) -> None:
         watch.durable()
+        handled.append(one.message.queue_id)
 
     await SingleStep(tmp_path).guard(handle)("a", work("Q1"))
+    assert handled == ["Q1"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("x"), asyncio.CancelledError()])

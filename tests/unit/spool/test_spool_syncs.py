@@ -73,8 +73,10 @@ async def test_rows_leave_the_database_when_their_journal_file_is_durable(
 async def test_a_removed_message_is_durable_before_its_row_goes(watch: DiskWatch, kit: Any, open_spool: Any) -> None:
     spool = await open_spool()
     work = await kit.put(spool, body=LARGE)
+    before = len(watch.synced)
     await spool.desk.remove([work.recipients[0].number], actor="root", reason="virus")
     watch.durable(SEQUENCE)
+    assert len(watch.synced) > before
 
 
 async def test_a_spool_that_is_set_aside_and_brought_back_has_durable_names(
