@@ -72,6 +72,10 @@ class ControlUnavailable(SluiceError):
     reply = Reply(451, "4.4.3", "Address lookup failed, please try again later")
 
 
+class ControlBusy(ControlUnavailable):
+    """Somebody keeps the control database locked."""
+
+
 def reply_for(error: BaseException) -> Reply:
     """The reply a client may see: the error's own, or 451 4.3.0 for anything unknown."""
     return error.reply if isinstance(error, SluiceError) else INTERNAL

@@ -59,6 +59,9 @@ class Intake(Protocol):
     def unhealthy(self) -> Reply | None:
         """Why MAIL should be refused now (disk, I/O errors), or None. No I/O: called for every MAIL."""
 
+    def pause(self) -> float:
+        """Seconds that MAIL should wait because the disk runs short; 0 where it does not. No I/O."""
+
 
 class Queue(Protocol):
     """The delivering end of a spool. Reads run off the event loop; writes commit before they return."""
@@ -66,8 +69,11 @@ class Queue(Protocol):
     async def due(self, lane: str, now: float, limit: int) -> list[Work]:
         """Queued, not draining recipients of `lane` due by `now`, oldest due first, at most `limit` recipients."""
 
-    async def draining(self, mailbox: str, limit: int) -> list[Work]:
-        """Released recipients of one mailbox not yet tried, in order of arrival; one recipient per Work."""
+    async def draining(self, mailbox: str, limit: int, octets: int = 0) -> list[Work]:
+        """
+        Released recipients of one mailbox not yet tried, in order of arrival; one recipient per Work. Small bodies are
+        at hand in `inline`, the first ones, at most so many octets of them all.
+        """
 
     async def draining_mailboxes(self) -> list[str]:
         """Mailboxes with draining recipients (at start)."""
@@ -79,11 +85,12 @@ class Queue(Protocol):
         """Mailboxes with held recipients (at start, to compare with the open holds)."""
 
     async def settle(
-        self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None = None
+        self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None = None, *, urgent: bool = False
     ) -> Settled:
         """
-        Commit outcomes and their journal rows in one transaction, batched at most 5 ms; a report (DSN) of the same
-        message is queued in that transaction. Idempotent per closed recipient: one that is gone already is skipped.
+        Commit outcomes and their journal rows in one transaction, batched at most 5 ms (not at all if `urgent`); a
+        report (DSN) of the same message is queued in that transaction. Idempotent per closed recipient: one that is
+        gone already is skipped.
         """
 
     async def release(self, mailboxes: Sequence[str], now: float) -> int:
@@ -105,7 +112,10 @@ class Queue(Protocol):
         """No queued recipient of a lane is due later than `now` (a store resumed, a clock set back); how many were."""
 
     async def body(self, message: QueuedMessage) -> AsyncIterator[bytes]:
-        """The body in blocks of at most 64 KiB, its checksum verified before the first. Raises `BodyDamaged`."""
+        """
+        The body in blocks of at most 64 KiB, its checksum verified before the first, or before the last ones of a large
+        one. Raises `BodyDamaged`.
+        """
 
     async def head(self, message: QueuedMessage, limit: int) -> bytes:
         """The first `limit` octets (for a DSN). Raises `BodyDamaged`."""

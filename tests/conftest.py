@@ -88,6 +88,8 @@ class ServerWatch:
             name = server_name([os.fsdecode(word) for word in args[1]])
             if name is not None:
                 self._started[name] += 1
+        elif event == "support.mother.launch" and "serve" in args[0]:
+            self._started["sluice"] += 1
         elif event == "socket.bind":
             self._started["sockets bound inside the tests"] += 1
 

@@ -2,8 +2,8 @@
 How many clients may be served at once, in all and each.
 
 Guarantees: memory is bounded by the number of open connections; strangers cannot take the places that are kept for
-trusted hosts and relays, nor clients the descriptors that deliveries need; nobody is slowed down on
-purpose (a tarpit costs us a connection and the spammer nothing).
+trusted hosts and relays, nor clients the descriptors that deliveries need; nobody is slowed down for being
+unwelcome (a tarpit costs us a connection and the spammer nothing).
 Counts are those of this worker: it is given its share of the node's limits.
 """
 

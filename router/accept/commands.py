@@ -8,7 +8,7 @@ turns anything else into 451.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import ParamSpec
 
@@ -32,6 +32,8 @@ P = ParamSpec("P")
 _OVERSHOOT = 1000
 """Recipients refused for being too many before the connection ends (a client that does not look at replies)."""
 _MAX_SHOWN = 320
+_LOOK_UP = 0.25
+"""Seconds: so soon a client that is made to wait is seen to have gone, and told that we go."""
 _SENDER_OK, _RECIPIENT_OK = replies.encode(replies.SENDER_OK), replies.encode(replies.RECIPIENT_OK)
 
 
@@ -168,16 +170,42 @@ class Commands(Connection):
         if self._inbox.pending:
             raise HangUp(replies.OUT_OF_STEP)
 
-    def _mail(self, argument: bytes) -> None:
+    def _mail(self, argument: bytes) -> Coroutine[None, None, None] | None:
         if not self._greeted or self._transaction is not None:
             raise Refused(replies.BAD_SEQUENCE)
         self._path = argument
         command = parse_mail(argument, utf8_offered=self._services.smtputf8)
         if command.size > self._services.message_size_limit:
             raise Refused(replies.TOO_BIG)
+        seconds = self._services.reception.pause()
+        if seconds > 0:
+            return self._mail_later(command, seconds)
+        self._begin_transaction(command)
+        return None
+
+    async def _mail_later(self, command: MailCommand, seconds: float) -> None:
+        """Space runs short: who would be refused soon is slowed down first. What is refused now need not wait."""
+        self._require_space()
+        await self._flush()
+        end = self.loop.time() + seconds
+        while (left := end - self.loop.time()) > 0:
+            await asyncio.sleep(min(left, _LOOK_UP))
+            self._require_company()
+        self._begin_transaction(command)
+
+    def _require_company(self) -> None:
+        """Raises `HangUp` when the client has gone, or we go. One that has only ended its side still hears us."""
+        failure = self._inbox.failure
+        if failure is not None and (self.transport is None or failure.reply is not None):
+            raise failure
+
+    def _require_space(self) -> None:
         refusal = self._services.reception.refuse_mail()
         if refusal is not None:
             raise Refused(refusal)
+
+    def _begin_transaction(self, command: MailCommand) -> None:
+        self._require_space()
         self._transaction = Transaction(self._envelope(command))
         self._say_bytes(_SENDER_OK)
 

@@ -29,8 +29,8 @@ LINGER = 10.0
 HANDSHAKE_TIMEOUT = 60.0
 WRITE_TIMEOUT = 60.0
 """Seconds a client has to take replies that do not fit into the socket's buffer."""
-MAX_UNSENT = 200
-"""Replies collected before they are written although more commands are waiting."""
+MAX_UNSENT = 50
+"""Replies collected before they are written, and others have their turn, although more commands are waiting."""
 
 
 class Connection(SMTP):

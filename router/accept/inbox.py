@@ -2,8 +2,8 @@
 What a client has sent and nobody has consumed yet.
 
 Guarantees: memory is bounded by `HIGH` octets plus one read of the event loop, because the transport stops reading
-above it; data is handed out in blocks, never in lines of unbounded length. Also the reader that the PROXY parser of
-aiosmtpd wants.
+above it, and by what is here already from `pause` on until somebody waits again; data is handed out in blocks, never
+in lines of unbounded length. Also the reader that the PROXY parser of aiosmtpd wants.
 
 On failure: `HangUp` at the end of the stream, or whatever `fail` was given; from then on always the same.
 """
@@ -30,7 +30,7 @@ class Inbox:
         self._searched = 0
         """Where to look for the end of the line; never before `_at`."""
         self._resume_waiter: Callable[[], None] | None = None
-        self._failure: Exception | None = None
+        self._failure: HangUp | None = None
         self._transport: asyncio.ReadTransport | None = None
         self._paused = False
 
@@ -38,6 +38,11 @@ class Inbox:
     def pending(self) -> bool:
         """Whether anything is waiting to be consumed."""
         return self._at < len(self._data)
+
+    @property
+    def failure(self) -> HangUp | None:
+        """Why no more is to be expected, if so."""
+        return self._failure
 
     def attach(self, transport: asyncio.ReadTransport) -> None:
         """Reads come from this transport now (at first, and after STARTTLS)."""
@@ -59,11 +64,27 @@ class Inbox:
             self._transport.pause_reading()
         self._wake()
 
-    def fail(self, error: Exception) -> None:
+    def pause(self) -> None:
+        """Read no more until somebody waits: what was taken is not done with yet."""
+        transport = self._transport
+        if transport is not None and not self._paused and self._failure is None and not transport.is_closing():
+            self._paused = True
+            transport.pause_reading()
+
+    def fail(self, error: HangUp) -> None:
         """No more is to be expected; the first reason given is the one that counts."""
         if self._failure is None:
             self._failure = error
         self._wake()
+
+    def close(self) -> None:
+        """
+        Nobody will wait again. What was raised goes, too: its traceback knows every frame of the session, with the
+        blocks in their hands, and the inbox, so that all of it would stay until the collector came by.
+        """
+        self._data = b""
+        self._at = self._searched = 0
+        self._failure = HangUp()
 
     def put_back(self, data: bytes) -> None:
         """Return octets that were taken but not used (what followed a final dot)."""

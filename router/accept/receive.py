@@ -113,6 +113,8 @@ class DataCommand(Commands):
         if not scan.done:
             scan.feed(content)
         self._set_deadline_off()
+        if body.size:
+            self._inbox.pause()  # a large message is in memory once: here or, while a thread writes it, in the body
         try:
             await body.write(content)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is temporary (RX1)

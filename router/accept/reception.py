@@ -28,6 +28,9 @@ class Reception(Protocol):
     def refuse_mail(self) -> Reply | None:
         """Why no message can be taken now (disk, spool), or None. Asked at every MAIL: no I/O, no waiting."""
 
+    def pause(self) -> float:
+        """Seconds that MAIL waits before it is taken, as space runs short. Asked at every MAIL: no I/O, no waiting."""
+
     async def recipient(self, envelope: Envelope, address: Address) -> Reply | NewRecipient:
         """
         Classify and route one RCPT; a Reply refuses it. `envelope.client.trusted` says who may relay.

@@ -98,6 +98,7 @@ class SmtpSession(DataCommand):
 
     def _leave(self, reason: str) -> None:
         self._close()
+        self._inbox.close()
         if self._admitted:
             self._services.admission.leave(self._admitted_as)
         self._roster.left(self)

@@ -7,11 +7,18 @@ Guarantees: raising an open alarm again only moves `last` and `count`; a cleared
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from router.control import schema
+from router.control.rows import RUN, in_run, slices
 
 _T = schema.alarms
+# Built once: a worker clears alarms with every change of what it sees.
+_CLEAR = (
+    update(_T)
+    .where(_T.c.kind == bindparam("of_kind"), in_run(_T.c.key), _T.c.cleared_at.is_(None))
+    .values(cleared_at=bindparam("now"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +52,13 @@ def raise_alarm(connection: Connection, kind: str, key: str, text: str, now: flo
 
 def clear_alarm(connection: Connection, kind: str, key: str, now: float) -> bool:
     """Close it; False when it was not open."""
-    open_one = (_T.c.kind == kind) & (_T.c.key == key) & _T.c.cleared_at.is_(None)
-    return connection.execute(update(_T).where(open_one).values(cleared_at=now)).rowcount > 0
+    return clear_all(connection, kind, [key], now) > 0
+
+
+def clear_all(connection: Connection, kind: str, keys: Sequence[str], now: float) -> int:
+    """Close those of these keys that are open; how many."""
+    asked = ({"of_kind": kind, RUN: run, "now": now} for run in slices(keys))
+    return sum(connection.execute(_CLEAR, values).rowcount for values in asked)
 
 
 def open_alarms(connection: Connection, limit: int = 1000) -> Sequence[Alarm]:

@@ -4,7 +4,7 @@ The audit: who did what to which mailbox or store, when and why, with the state 
 Guarantees: the row is written in the transaction of the change it speaks of; it is never changed afterwards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from sqlalchemy import Connection, insert, select
 
 from router.control import schema
 from router.control.rows import from_json, to_json
+
+_ADD = insert(schema.audit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +41,25 @@ class AuditRow:
 
 def write(connection: Connection, act: Act, verb: str, key: str, before: object = None, after: object = None) -> None:
     """Add a row about `key` (a mailbox, a store, or '')."""
-    connection.execute(
-        insert(schema.audit).values(
-            at=act.at,
-            actor=act.actor,
-            verb=verb,
-            key=key,
-            reason=act.reason,
-            before="" if before is None else to_json(before),
-            after="" if after is None else to_json(after),
-        )
-    )
+    write_all(connection, act, verb, [(key, before, after)])
+
+
+def write_all(connection: Connection, act: Act, verb: str, facts: Iterable[tuple[str, object, object]]) -> None:
+    """The same for several, each with its key, its state before and its state after; numbered in this order."""
+    values = [
+        {
+            "at": act.at,
+            "actor": act.actor,
+            "verb": verb,
+            "key": key,
+            "reason": act.reason,
+            "before": "" if before is None else to_json(before),
+            "after": "" if after is None else to_json(after),
+        }
+        for key, before, after in facts
+    ]
+    if values:
+        connection.execute(_ADD, values)
 
 
 def rows(

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import Connection
-
-from router.control import barrier, mailboxes, members
+from router.control import barrier, hold_records, members
 from router.control.database import ControlDatabase, DatabaseBusy, Watch
 from router.control.members import Member, Suspect
 from router.control.results import HoldResult
+from router.control.rows import SLICE
 
 POLL = 0.005
 _DEAD_EVERY = 0.5
@@ -71,15 +70,23 @@ class Awaiting:
     def quiet(self, opened: Sequence[HoldResult], timeout: float) -> None:
         """Wait until each of these holds is quiet, or ended."""
         next_evaluation = self._monotonic() + _EVALUATE_EVERY
-        pending = list(opened)
+        pending: Sequence[int] = [one.hold for one in opened]
         for _ in self._rounds(timeout):
-            states = self._database.run_read(partial(_open_holds, keys=[one.key for one in pending]))
-            pending = [one for one in pending if one.hold in states and not states[one.hold]]
+            pending = self._still_pending(pending)
             if not pending:
                 return
             if self._monotonic() >= next_evaluation:
                 next_evaluation = self._monotonic() + _EVALUATE_EVERY
                 self._database.run_write(partial(barrier.evaluate, now=self._wall()))
+
+    def _still_pending(self, numbers: Sequence[int]) -> Sequence[int]:
+        """Without those that are over, as far as the first slice with one that is not: short reads, few of them."""
+        for start in range(0, len(numbers), SLICE):
+            run = numbers[start : start + SLICE]
+            left = self._database.run_read(partial(hold_records.pending_among, numbers=run))
+            if left:
+                return [*left, *numbers[start + SLICE :]]
+        return []
 
     def _rounds(self, timeout: float) -> Iterator[None]:
         """Once at the start, then whenever something was committed or some time went by, until the time is over."""
@@ -121,9 +128,3 @@ def _changed(watch: Watch) -> bool:
         return watch.changed()
     except DatabaseBusy:
         return False
-
-
-def _open_holds(connection: Connection, keys: Sequence[str]) -> dict[int, bool]:
-    """Number to quiet, of the open holds of these mailboxes."""
-    found = mailboxes.open_hold_of(connection, keys)
-    return {hold.number: hold.quiet_at is not None for hold in found.values()}

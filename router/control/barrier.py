@@ -12,16 +12,26 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 
-from router.control import configuration, holds, schema
-from router.control.holds import InDoubt
+from router.control import configuration, hold_records, schema
+from router.control.hold_records import InDoubt
 from router.control.rows import slices
 
 _H, _T, _B = schema.holds, schema.members, schema.blocking
 _PENDING = (_H.c.closed_at.is_(None)) & (_H.c.quiet_at.is_(None))
-_ANY_PENDING = select(_H.c.number).where(_PENDING).limit(1)
-_OVER = select(_B).where(_B.c.until <= bindparam("now")).limit(1000)
 EVERYBODY = "*"
 """A blocking row with this mailbox blocks every hold."""
+_ANY_EPOCH = 2**62
+# Built once: each member executes them in its own transactions, for which all others wait.
+_ANY_PENDING = select(_H.c.number).where(_PENDING).limit(1)
+_OVER = select(_B).where(_B.c.until <= bindparam("now")).limit(1000)
+_FINGERPRINT = select(func.min(_T.c.fingerprint))
+_STANDING = select(func.count().filter(_T.c.fingerprint != bindparam("wanted")), func.min(_T.c.applied))
+_NAMED = select(_B.c.entry).where(or_(_B.c.mailbox == _H.c.mailbox, _B.c.mailbox == EVERYBODY)).exists()
+_PASS = (
+    update(_H)
+    .where(_PENDING, ~_NAMED, _H.c.opened_epoch <= bindparam("oldest"))
+    .values(quiet_at=bindparam("quiet_since"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +69,16 @@ def evaluate(connection: Connection, now: float) -> int:
     if not pending(connection):
         return 0
     _expire(connection, now)
-    others, oldest = connection.execute(
-        select(
-            func.count().filter(_T.c.fingerprint != _wanted(connection)),
-            func.min(_T.c.applied),
-        )
-    ).one()
+    others, oldest = connection.execute(_STANDING, {"wanted": _wanted(connection)}).one()
     if others:
         return 0
-    named = select(_B.c.entry).where(or_(_B.c.mailbox == _H.c.mailbox, _B.c.mailbox == EVERYBODY)).exists()
-    passed = _PENDING & ~named
-    if oldest is not None:
-        passed &= _H.c.opened_epoch <= oldest
-    return connection.execute(update(_H).where(passed).values(quiet_at=now)).rowcount
+    until = _ANY_EPOCH if oldest is None else oldest  # None: there is no member
+    return connection.execute(_PASS, {"oldest": until, "quiet_since": now}).rowcount
 
 
 def explain(connection: Connection, number: int) -> Sequence[Waiting]:
     """What an open hold waits for, by name; empty when nothing is in its way."""
-    hold = holds.get(connection, number)
+    hold = hold_records.get(connection, number)
     wanted = _wanted(connection)
     found = []
     workers = {}
@@ -98,7 +100,7 @@ def _delivery(row: Any, worker: Any) -> Waiting:
 
 def _wanted(connection: Connection) -> str:
     """The configuration in force; while none was published, members must at least agree among themselves."""
-    return configuration.current(connection) or str(connection.execute(select(func.min(_T.c.fingerprint))).scalar())
+    return configuration.current(connection) or str(connection.execute(_FINGERPRINT).scalar())
 
 
 def record_doubt(connection: Connection, mailbox: str, number: int, doubt: InDoubt) -> None:
@@ -107,11 +109,11 @@ def record_doubt(connection: Connection, mailbox: str, number: int, doubt: InDou
         # What a dead process had under way is not known by name: it is in doubt for every hold that waited for it.
         pending = select(_H.c.number).where(_H.c.closed_at.is_(None), _H.c.quiet_at.is_(None))
         for waiting in connection.execute(pending).scalars().all():
-            holds.add_in_doubt(connection, waiting, [doubt])
+            hold_records.add_in_doubt(connection, waiting, [doubt])
         return
     query = select(_H.c.number).where(_H.c.mailbox == mailbox, _H.c.closed_at.is_(None))
     current = connection.execute(query).scalar()
-    holds.add_in_doubt(connection, current or number, [doubt])
+    hold_records.add_in_doubt(connection, current or number, [doubt])
 
 
 def _expire(connection: Connection, now: float) -> None:

@@ -8,7 +8,7 @@ that telling everything is not worth it, gets one RESYNC with *all* open holds.
 On failure: whatever the transaction raises; nothing of it stays.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
@@ -22,6 +22,7 @@ KEEP = 20_000
 _T, _COUNTER, _STORES = schema.changes, schema.counter, schema.stores
 # Built once: every member executes them at each look.
 _COUNT = select(_COUNTER.c.value).where(_COUNTER.c.name == bindparam("counted"))
+_ADD = insert(_T)
 _NEXT = update(_COUNTER).where(_COUNTER.c.name == schema.EPOCH).values(value=_COUNTER.c.value + 1)
 _PAUSED = select(_STORES.c.name).where(_STORES.c.paused != 0)
 _SINCE = (
@@ -50,9 +51,15 @@ def take_epoch(connection: Connection) -> int:
 
 def record(connection: Connection, epoch: int, kind: ChangeKind, keys: Iterable[str], now: float) -> None:
     """Write one row per key. A key that this transaction has recorded already must not come twice."""
-    rows = [{"epoch": epoch, "kind": kind.value, "key": key, "at": now} for key in dict.fromkeys(keys)]
+    record_all(connection, epoch, {kind: keys}, now)
+
+
+def record_all(connection: Connection, epoch: int, told: Mapping[ChangeKind, Iterable[str]], now: float) -> None:
+    """The same for keys of several kinds."""
+    named = [(kind.value, key) for kind, keys in told.items() for key in dict.fromkeys(keys)]
+    rows = [{"epoch": epoch, "kind": kind, "key": key, "at": now} for kind, key in named]
     if rows:
-        connection.execute(insert(_T), rows)
+        connection.execute(_ADD, rows)
 
 
 def since(connection: Connection, epoch: int, limit: int = LIMIT) -> ChangeSet:

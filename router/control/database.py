@@ -11,6 +11,7 @@ transaction with jitter), `ControlUnavailable` for everything else; the connecti
 
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from router.control import schema, sqlite
-from router.errors import ControlUnavailable
+from router.errors import ControlBusy, ControlUnavailable
 
 Result = TypeVar("Result")
 
@@ -32,7 +33,7 @@ _WRITE = "sluice_write"
 _UUID = select(schema.site.c.uuid)
 
 
-class DatabaseBusy(ControlUnavailable):
+class DatabaseBusy(ControlBusy):
     """Somebody else's lock: no news, and no outage."""
 
 
@@ -43,14 +44,18 @@ class DatabaseReplaced(ControlUnavailable):
 class ControlDatabase:
     """The open control database. Thread-safe; each transaction borrows a connection from a bounded pool."""
 
+    patience = PATIENCE
+    """Seconds that a transaction waits for others' locks unless it is told otherwise."""
+
     def __init__(self, engine: Engine, path: Path | None) -> None:
         self._engine = engine
         self.path = path
         """The SQLite file; None on PostgreSQL."""
         self._identity = None if path is None else sqlite.identity(path)
+        self._turn = threading.Lock()
 
     @classmethod
-    def open(cls, url: str, *, create: bool = False) -> Self:
+    def open(cls, url: str, *, create: bool = False, patience: float = PATIENCE) -> Self:
         """
         Open the database of a SQLAlchemy URL. `create` also makes a missing one and runs migrations (`serve` does).
 
@@ -67,6 +72,7 @@ class ControlDatabase:
             database = cls(_engine(url, path), path)
         except OSError as error:
             raise ControlUnavailable(f"the control database cannot be reached: {error}") from error
+        database.patience = patience
         try:
             database._check_schema(create)
         except BaseException:
@@ -100,13 +106,13 @@ class ControlDatabase:
         with self._transaction(write=True) as connection:
             yield connection
 
-    def run_read(self, work: Callable[[Connection], Result], patience: float = PATIENCE) -> Result:
+    def run_read(self, work: Callable[[Connection], Result], patience: float | None = None) -> Result:
         """Run `work` in a read transaction, repeated while the database is locked."""
-        return self._run(work, patience, write=False)
+        return self._run(work, self.patience if patience is None else patience, write=False)
 
-    def run_write(self, work: Callable[[Connection], Result], patience: float = PATIENCE) -> Result:
+    def run_write(self, work: Callable[[Connection], Result], patience: float | None = None) -> Result:
         """Run `work` in a write transaction, repeated as a whole while locked: it must have no other effects."""
-        return self._run(work, patience, write=True)
+        return self._run(work, self.patience if patience is None else patience, write=True)
 
     def watch(self) -> "Watch":
         """A cheap way to see that somebody committed; close it."""
@@ -131,20 +137,34 @@ class ControlDatabase:
 
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[Connection]:
-        connection = self._connect()
+        with self._own_turn(write=write):
+            connection = self._connect()
+            try:
+                with connection.execution_options(**{_WRITE: write}).begin():
+                    yield connection
+            except IntegrityError:
+                raise
+            except (DBAPIError, sqlite3.Error) as error:
+                cause = error.orig if isinstance(error, DBAPIError) else error
+                if sqlite.is_busy(cause):
+                    raise DatabaseBusy("the control database is locked") from error
+                connection.invalidate()
+                raise ControlUnavailable(f"the control database failed: {cause}") from error
+            finally:
+                connection.close()
+
+    @contextmanager
+    def _own_turn(self, *, write: bool) -> Iterator[None]:
+        """Threads of one process that write wait for each other here, where the next one is woken at once."""
+        if not write or self.path is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=sqlite.BUSY_SECONDS):
+            raise DatabaseBusy("the control database is being written")
         try:
-            with connection.execution_options(**{_WRITE: write}).begin():
-                yield connection
-        except IntegrityError:
-            raise
-        except (DBAPIError, sqlite3.Error) as error:
-            cause = error.orig if isinstance(error, DBAPIError) else error
-            if sqlite.is_busy(cause):
-                raise DatabaseBusy("the control database is locked") from error
-            connection.invalidate()
-            raise ControlUnavailable(f"the control database failed: {cause}") from error
+            yield
         finally:
-            connection.close()
+            self._turn.release()
 
     def _connect(self) -> Connection:
         try:
@@ -220,8 +240,11 @@ def _engine(url: str, path: Path | None) -> Engine:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    write = connection.get_execution_options().get(_WRITE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    raw = connection.connection.dbapi_connection
+    if connection.get_execution_options().get(_WRITE, False) and isinstance(raw, sqlite3.Connection):
+        sqlite.begin_write(raw)
+    else:
+        connection.exec_driver_sql("BEGIN")
 
 
 def _begin_postgresql(connection: Connection) -> None:

@@ -29,6 +29,9 @@ NAMED = 100
 OTHERS = "*"
 
 _T = schema.alarms
+_KINDS = select(_T.c.kind).where(
+    _T.c.kind.in_(bindparam("kinds", expanding=True)), _T.c.cleared_at.is_(None), in_run(_T.c.key)
+)
 _OPEN = select(_T.c.key, _T.c.text).where(_T.c.kind == bindparam("of"), _T.c.cleared_at.is_(None), in_run(_T.c.key))
 
 
@@ -60,6 +63,14 @@ class Alarms:
             query = select(func.count()).select_from(_T).where(_T.c.kind == self._kind, _T.c.cleared_at.is_(None))
             self._named = int(self._turn.connection.execute(query).scalar_one())
         return self._named
+
+
+def open_kinds(connection: Connection, kinds: Collection[str], keys: Collection[str]) -> set[str]:
+    """Those of the kinds of which an alarm is open about any of the keys."""
+    found: set[str] = set()
+    for run in slices(list(keys)):
+        found.update(connection.execute(_KINDS, {"kinds": list(kinds), RUN: run}).scalars())
+    return found
 
 
 def open_keys(connection: Connection, kind: str, prefix: str) -> set[str]:

@@ -6,14 +6,26 @@ with what the directories say then and with what stands until they have been rea
 picture than the one it was planned by changes nothing (`Overtaken`).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, update
 
-from router.control import claims, entries, following, holds, mailboxes, placement, schema, succession, written
+from router.control import (
+    claims,
+    entries,
+    following,
+    hold_records,
+    holds,
+    mailboxes,
+    placement,
+    schema,
+    succession,
+    written,
+)
 from router.control.audit import Act
 from router.control.entries import Known, folded
+from router.control.holds import Released
 from router.control.holds import Terms as HoldTerms
 from router.control.releasing import Plan, Terms, same
 from router.control.results import ReleaseResult
@@ -79,20 +91,73 @@ def open_hold(
     A mailbox that waits for the release of another, because it is that under a new name, is not held for itself.
     """
     kept = succession.kept_back(connection, entries.of_keys(connection, keys))
+    known = holds.settled(connection, keys)
     found: dict[str, Hold | Conflict | NotFound] = {}
-    for key in keys:
+    free = []
+    for key in dict.fromkeys(keys):
         try:
-            mailbox = holds.require(connection, key)
-            if not claims.by_command(mailbox.hold):
-                succession.refuse(key, kept.get(key, ()))
-            hold = holds.open_hold(connection, key, act, terms, never=never)
+            free.append(_free(known, key, kept.get(key, ())))
         except (Conflict, NotFound) as error:
             found[key] = error
-            continue
+    for key, hold in holds.open_all(connection, free, act, terms, never=never).items():
         found[key] = hold
-        if claims.by_command(hold):
-            succession.note(connection, mailbox, hold.number)
-    return found
+        if isinstance(hold, Hold) and claims.by_command(hold):
+            succession.note(connection, known[key], hold.number)
+    return {key: found[key] for key in keys}
+
+
+def _free(known: Mapping[str, Mailbox], key: str, holders: Collection[str]) -> Mailbox:
+    """Raises `NotFound`, or `Conflict` when it waits for the release of others."""
+    if key not in known:
+        raise holds.missing(key)
+    if not claims.by_command(known[key].hold):
+        succession.refuse(key, holders)
+    return known[key]
+
+
+def close_all(
+    connection: Connection, keys: Sequence[str], act: Act, to: str | None, expected: int | None, never: Collection[str]
+) -> tuple[list[ReleaseResult], int]:
+    """
+    The same as `close` for each of these mailboxes, none of which comes from a directory; what refuses one of them is
+    in its result. With the newest epoch.
+
+    Where no directory has anything to say, all of it is a few statements.
+    """
+    if following.any_directory(connection):
+        return _close_each(connection, keys, act, to, expected, never)
+    known = holds.settled(connection, keys)
+    wanted = [known[key] for key in dict.fromkeys(keys) if key in known]
+    done = holds.release_all(connection, wanted, act, to, expected=expected)
+    results, newest = [], 0
+    for key in keys:
+        one = done.get(key, holds.missing(key))
+        if isinstance(one, Released):
+            results.append(_released(key, one))
+            newest = max(newest, one.epoch)
+        else:
+            results.append(ReleaseResult(key, error=one.private))
+    return results, newest
+
+
+def _close_each(
+    connection: Connection, keys: Sequence[str], act: Act, to: str | None, expected: int | None, never: Collection[str]
+) -> tuple[list[ReleaseResult], int]:
+    results, newest = [], 0
+    for key in keys:
+        try:
+            done, epoch = close(connection, key, act, to, expected, never=never)
+        except (Conflict, NotFound) as error:
+            results.append(ReleaseResult(key, error=error.private))
+        else:
+            newest = max(newest, epoch)
+            results.append(done)
+    return results, newest
+
+
+def _released(key: str, done: Released) -> ReleaseResult:
+    """Of a mailbox that no directory has a say in."""
+    return ReleaseResult(key, done.home_before, done.home, released=done.number != 0, in_doubt=done.in_doubt)
 
 
 def close(
@@ -120,11 +185,8 @@ def close(
     directories = following.any_directory(connection)
     heirs = succession.successors(connection, [key]).get(key, set()) if directories else set()
     done = holds.release(connection, key, act, to, expected=expected)
-    if not done.number:
-        return ReleaseResult(key, done.home_before, done.home), done.epoch
-    if not directories:
-        result = ReleaseResult(key, done.home_before, done.home, released=True, in_doubt=done.in_doubt)
-        return result, done.epoch
+    if not (done.number and directories):
+        return _released(key, done), done.epoch
     written.forget(connection, done.number)
     name = key
     if stand is not None:
@@ -158,7 +220,7 @@ def _is_gone(connection: Connection, key: str) -> bool:
 
 def intend_hold(connection: Connection, number: int, place: Place, before: Standpoint, value: str) -> Write | None:
     """Remember what our hold is about to replace; None when the hold has ended meanwhile."""
-    if holds.get(connection, number).closed_at is not None:
+    if hold_records.get(connection, number).closed_at is not None:
         return None
     known = written.of_hold(connection, number)
     held = same(before.status, value)
@@ -179,7 +241,7 @@ def intend_hold(connection: Connection, number: int, place: Place, before: Stand
 def confirm_hold(connection: Connection, number: int, version: str) -> bool:
     """The directory has our hold, in this version; False when the hold has ended meanwhile."""
     write = written.of_hold(connection, number)
-    if write is None or holds.get(connection, number).closed_at is not None:
+    if write is None or hold_records.get(connection, number).closed_at is not None:
         return False
     written.put(connection, replace(write, state=Stage.HELD, version=version))
     return True
@@ -187,7 +249,7 @@ def confirm_hold(connection: Connection, number: int, version: str) -> bool:
 
 def intend_release(connection: Connection, hold: Hold, place: Place, before: Standpoint, terms: Terms) -> Write:
     """Remember what is about to be written. Raises `Conflict` when the hold has ended meanwhile, `Overtaken`."""
-    if holds.get(connection, hold.number).closed_at is not None:
+    if hold_records.get(connection, hold.number).closed_at is not None:
         raise Conflict(f"hold {hold.number} of {place.mailbox.key} was ended meanwhile by somebody else")
     write = written.of_hold(connection, hold.number)
     if write != place.write:

@@ -10,15 +10,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from router.control import schema
 from router.control.entries import START, Reading, digest
-from router.control.rows import from_json, slices, storable, to_json
+from router.control.rows import RUN, from_json, in_run, slices, storable, to_json
 from router.control.versions import older
 from router.model.directory import DomainEntry, Standing
 
 _D, _E = schema.directory_domains, schema.directory_entries
+_ONE = select(_D).where(_D.c.source == bindparam("of"), _D.c.domain == bindparam("named"))
+_NAMED = select(_D).where(in_run(_D.c.domain))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def take_in(connection: Connection, items: Iterable[DomainEntry], reading: Readi
     """Store what is said of domains; the names of those of which something new was said."""
     news = []
     for item in by_name(items):
-        row = connection.execute(select(_D).where(*_same(reading.source, item.domain))).first()
+        row = connection.execute(_ONE, {"of": reading.source, "named": item.domain}).first()
         if row is not None and (not _is_news(item, row, reading)):
             _seen(connection, reading, item.domain)
             continue
@@ -60,7 +62,7 @@ def take_in(connection: Connection, items: Iterable[DomainEntry], reading: Readi
 
 def is_news(connection: Connection, item: DomainEntry, reading: Reading) -> bool:
     """Whether storing it would change anything."""
-    row = connection.execute(select(_D).where(*_same(reading.source, item.domain))).first()
+    row = connection.execute(_ONE, {"of": reading.source, "named": item.domain}).first()
     return row is None or _is_news(item, row, reading) or row.generation < reading.generation
 
 
@@ -97,7 +99,7 @@ def named(connection: Connection, names: Iterable[str]) -> dict[tuple[str, str],
     """What every directory says of these domains, by source and domain."""
     found = {}
     for run in slices(list(names)):
-        for row in connection.execute(select(_D).where(_D.c.domain.in_(run))):
+        for row in connection.execute(_NAMED, {RUN: run}):
             found[row.source, row.domain] = _entry(row)
     return found
 

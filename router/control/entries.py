@@ -4,27 +4,33 @@ The mirror's own tables: entries and domains of directories as they were last re
 Guarantees: what is stored is what the directory says, with nothing of ours mixed in. An entry is found by its folded
 DN; one that is known in the same version and with the same meaning is not written again, and an older state never
 replaces a newer one, unless a sweep brings it and nobody has read the entry since the sweep began (a directory that
-was restored from a backup has older versions, and is the truth all the same).
+was restored from a backup has older versions, and is the truth all the same). Where versions prove nothing, an answer
+to a lookup does not replace what was written after its question was put (barrier rule 4).
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from router.control import schema
 from router.control.rows import RUN, domain_of, from_json, in_run, slices, storable, to_json
-from router.control.versions import older
+from router.control.versions import older, reached
 from router.model.directory import DomainEntry, Entry, Role, Standing, Unplaced
 
 _E, _C, _D = schema.directory_entries, schema.directory_claims, schema.directory_domains
-_ROWS = select(_E.c.number, _E.c.name, _E.c.version, _E.c.digest, _E.c.key, _E.c.addresses, _E.c.generation).where(
-    _E.c.source == bindparam("of"), in_run(_E.c.name)
-)
+_ROWS = select(
+    _E.c.number, _E.c.name, _E.c.version, _E.c.digest, _E.c.key, _E.c.addresses, _E.c.generation, _E.c.seen_at
+).where(_E.c.source == bindparam("of"), in_run(_E.c.name))
 _OF_KEYS = select(_E).where(in_run(_E.c.key)).order_by(_E.c.name)
 _CLAIMANTS = select(_C.c.address, _E.c.key).join(_E, _E.c.number == _C.c.entry).where(in_run(_C.c.address))
+_MOST = select(func.max(_E.c.number))
+_ENTER, _CLAIM = insert(_E), insert(_C)
+_NOW: Mapping[str, float] = MappingProxyType({})
 START = ""
 """Cursor of a domain whose people have all yet to be placed anew."""
 
@@ -83,8 +89,10 @@ def fresh(connection: Connection, items: Sequence[Entry], reading: Reading) -> t
     return news, [row.number for row in rows.values()]
 
 
-def take_in(connection: Connection, items: Sequence[Entry], reading: Reading, now: float) -> Taken:
-    """Store the entries; the last one of a DN counts."""
+def take_in(
+    connection: Connection, items: Sequence[Entry], reading: Reading, now: float, asked: Mapping[str, float] = _NOW
+) -> Taken:
+    """Store the entries; the last one of a DN counts. `asked` is when, by DN, lookups were put that brought them."""
     wanted = {folded(item.dn): item for item in items}
     rows = _rows(connection, reading.source, list(wanted))
     taken = Taken(seen=[row.number for row in rows.values()])
@@ -92,7 +100,7 @@ def take_in(connection: Connection, items: Sequence[Entry], reading: Reading, no
     following = _next_number(connection)
     for name, item in wanted.items():
         row = rows.get(name)
-        if not _is_news(item, row, reading):
+        if not _is_news(item, row, reading) or _is_late(item, row, asked.get(item.dn, math.inf)):
             taken.unchanged += 1
         elif row is None:
             numbered.append((following, item, None))
@@ -113,11 +121,16 @@ def _is_news(item: Entry, row: Any, reading: Reading) -> bool:
     return believed or not older(item.version, row.version)
 
 
+def _is_late(item: Entry, row: Any, asked: float) -> bool:
+    """Whether what is known was written after the question was put, and nothing proves the answer to be newer."""
+    return row is not None and row.seen_at >= asked and not reached(item.version, row.version)
+
+
 def _write(connection: Connection, numbered: Sequence[tuple[int, Entry, Any]], reading: Reading, now: float) -> None:
     created = [{"number": n, **_values(item, reading, now)} for n, item, row in numbered if row is None]
     changed = [{"which": n, **_values(item, reading, now)} for n, item, row in numbered if row is not None]
     if created:
-        connection.execute(insert(_E), created)
+        connection.execute(_ENTER, created)
     if changed:
         connection.execute(update(_E).where(_E.c.number == bindparam("which")), changed)
 
@@ -139,7 +152,7 @@ def _claim(connection: Connection, numbered: Sequence[tuple[int, Entry, Any]], t
     if lost:
         connection.execute(delete(_C).where(_C.c.address == bindparam("one"), _C.c.entry == bindparam("number")), lost)
     if gained:
-        connection.execute(insert(_C), gained)
+        connection.execute(_CLAIM, gained)
 
 
 def spoil(connection: Connection, items: Sequence[Unplaced], reading: Reading, now: float) -> Taken:
@@ -261,7 +274,7 @@ def _rows(connection: Connection, source: str, names: Sequence[str]) -> Mapping[
 
 
 def _next_number(connection: Connection) -> int:
-    return int(connection.execute(select(func.max(_E.c.number))).scalar() or 0) + 1
+    return int(connection.execute(_MOST).scalar() or 0) + 1
 
 
 def _values(item: Entry, reading: Reading, now: float) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class Follower:
         self._thread: threading.Thread | None = None
         self._incarnation = ""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
 
     async def join(self, slot: int, incarnation: str, pid: int, spool_number: int, fingerprint: str) -> Snapshot:
         """
@@ -197,7 +198,11 @@ class Follower:
         self._on_outage(down)
 
     def start_request(self, request: Request) -> None:
-        """On the loop, called by the thread: do it in a task, the answer goes back through the thread."""
+        """
+        On the loop, called by the thread: do it in a task, the answer goes back through the thread.
+
+        One at a time, in the order in which they were asked for: of two operators the later one has the last word.
+        """
         task = asyncio.get_running_loop().create_task(self._answer(request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -206,7 +211,8 @@ class Follower:
         value: object
         failed = False
         try:
-            value = await self._do(request)
+            async with self._turn:
+                value = await self._do(request)
         except SluiceError as error:
             value, failed = {"error": error.private or error.reply.text}, True
         except Exception as error:  # noqa: BLE001 - whoever waits for the answer must get one

@@ -7,13 +7,15 @@ there how old a directory's data are.
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from router.control import schema
 from router.model.directory import Cookie, DirectoryState
 
 _T = schema.directories
 _STATES = select(_T).where(_T.c.name != schema.DATABASE).order_by(_T.c.rank, _T.c.name)
+_GENERATION = select(_T.c.generation).where(_T.c.name == bindparam("of"))
+_ANY = select(_T.c.name).where(_T.c.name != schema.DATABASE).limit(1)
 _SEPARATOR = "\n"
 LAST = 1_000_000
 """Rank of a source that the configuration does not name (any more)."""
@@ -49,7 +51,7 @@ def _wanted(known: Iterable[str], sources: Sequence[str]) -> dict[str, int]:
 
 def any_directory(connection: Connection) -> bool:
     """Whether the site has any directory besides the database."""
-    return connection.execute(select(_T.c.name).where(_T.c.name != schema.DATABASE).limit(1)).first() is not None
+    return connection.execute(_ANY).first() is not None
 
 
 def states(connection: Connection) -> tuple[DirectoryState, ...]:
@@ -62,7 +64,7 @@ def states(connection: Connection) -> tuple[DirectoryState, ...]:
 
 def generation(connection: Connection, source: str) -> int:
     """The number of the sweep that began last."""
-    return int(connection.execute(select(_T.c.generation).where(_T.c.name == source)).scalar() or 0)
+    return int(connection.execute(_GENERATION, {"of": source}).scalar() or 0)
 
 
 def begin_generation(connection: Connection, source: str) -> int:

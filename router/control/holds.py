@@ -4,19 +4,19 @@ Opening and ending holds: the record of a mailbox's cutover window.
 Guarantees: a hold is a row with its own number, opened and closed in one transaction with the MAILBOX change that
 members follow. At most one is open per mailbox. Its end restores the status, sets the home that was asked for and
 starts the protected time. What a command read is compared before it writes (inv. 28): a hold that somebody else ended
-is a `Conflict`, and nothing is changed.
+is a `Conflict`, and nothing is changed. Holds opened or ended together share one epoch; each has its own rows, and
+what refuses one of them changes nothing of the others.
 """
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from router.control import alarms, audit, changes, mailboxes, schema, staging, states
+from router.control import alarms, audit, changes, hold_records, mailboxes, schema, staging, states
 from router.control.audit import Act
-from router.control.rows import from_json, to_json
+from router.control.hold_records import InDoubt
 from router.control.states import Event, decide, state_of
 from router.errors import Conflict, NotFound
 from router.model.change import ChangeKind
@@ -26,34 +26,19 @@ _H, _M = schema.holds, schema.mailboxes
 _OVERDUE = (
     select(_H.c.mailbox).where(_H.c.closed_at.is_(None), _H.c.deadline < bindparam("now")).limit(bindparam("most"))
 )
+_OPEN = insert(_H)
+_CLOSE = (
+    update(_H)
+    .where(_H.c.number == bindparam("wanted"))
+    .values(
+        closed_at=bindparam("at"),
+        closed_epoch=bindparam("epoch"),
+        closed_by=bindparam("by"),
+        released_to=bindparam("home"),
+    )
+)
+_FLIP = update(_M).where(_M.c.key == bindparam("wanted")).values(home=bindparam("to"), moved_at=bindparam("at"))
 OVERDUE = "hold-overdue"
-IN_DOUBT_KEPT = 1000
-"""Entries of one hold's in-doubt record that are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class InDoubt:
-    """A delivery whose connection ended after the final dot without a reply (barrier.md 7)."""
-
-    queue_id: str
-    message_id: str
-    store: str
-    time: float
-
-
-@dataclass(frozen=True, slots=True)
-class HoldRecord:
-    """A hold, open or closed, as history and commands show it."""
-
-    mailbox: str
-    hold: Hold
-    home_before: str
-    status_before: str
-    closed_at: float | None
-    closed_epoch: int | None
-    closed_by: str
-    released_to: str
-    in_doubt: tuple[InDoubt, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,90 +66,177 @@ class Released:
 def open_hold(
     connection: Connection, key: str, act: Act, terms: Terms | None = None, *, never: Collection[str] = ()
 ) -> Hold:
-    """
-    Open a hold of the mailbox, or join the open one.
+    """Open a hold of the mailbox, or join the open one, as `open_all`. Raises `NotFound`, `Conflict`."""
+    found = open_all(connection, [require(connection, key)], act, terms, never=never)[key]
+    if isinstance(found, Conflict):
+        raise found
+    return found
 
-    `never` are mailboxes that must not be held (the postmaster's). Raises `NotFound`, `Conflict`.
+
+def open_all(
+    connection: Connection,
+    wanted: Sequence[Mailbox],
+    act: Act,
+    terms: Terms | None = None,
+    *,
+    never: Collection[str] = (),
+) -> dict[str, Hold | Conflict]:
+    """
+    Open a hold of each of these mailboxes, as `settled` has just read them, or join the open one.
+
+    `never` are mailboxes that must not be held (the postmaster's). By key: the hold, or why there is none.
     """
     terms = terms or Terms()
-    if key in never:
-        raise Conflict(f"{key} is the postmaster's mailbox and is never held")
-    mailbox = require(connection, key)
+    found: dict[str, Hold | Conflict] = {}
+    fresh = []
+    for mailbox in wanted:
+        try:
+            joined = _join(mailbox, terms, never)
+        except Conflict as error:
+            found[mailbox.key] = error
+            continue
+        if joined is None:
+            fresh.append(mailbox)
+        else:
+            found[mailbox.key] = joined
+    return found | _open(connection, fresh, act, terms)
+
+
+def _join(mailbox: Mailbox, terms: Terms, never: Collection[str]) -> Hold | None:
+    """The open hold; None when one may be opened. Raises `Conflict`."""
+    if mailbox.key in never:
+        raise Conflict(f"{mailbox.key} is the postmaster's mailbox and is never held")
     if mailbox.kind == LIST:
-        raise Conflict(f"{key} is a list and cannot be held; pause its store instead")
-    if mailbox.hold is not None:
-        return _join(mailbox, mailbox.hold, terms)
+        raise Conflict(f"{mailbox.key} is a list and cannot be held; pause its store instead")
     rule(mailbox, Event.HOLD)
+    hold = mailbox.hold
+    if hold is not None and terms.target and hold.target and terms.target != hold.target:
+        raise Conflict(f"{mailbox.key} is on hold for a move to {hold.target}")
+    return hold
+
+
+def _open(connection: Connection, fresh: Sequence[Mailbox], act: Act, terms: Terms) -> dict[str, Hold]:
+    if not fresh:
+        return {}
+    keys = [mailbox.key for mailbox in fresh]
     epoch = changes.take_epoch(connection)
-    changes.record(connection, epoch, ChangeKind.MAILBOX, [key], act.at)
-    number = connection.execute(
-        insert(_H)
-        .values(
-            mailbox=key,
-            opened_at=act.at,
-            opened_epoch=epoch,
-            reason=act.reason,
-            actor=act.actor,
-            batch=terms.batch,
-            deadline=terms.deadline,
-            target=terms.target,
-            origin=terms.origin,
-            home_before=mailbox.home,
-            status_before=mailbox.status.value,
-        )
-        .returning(_H.c.number)
-    ).scalar_one()
-    audit.write(connection, act, "hold", key, _facts(mailbox), {**_facts(mailbox), "hold": number})
-    return mailboxes.open_hold_of(connection, [key])[key]
+    changes.record(connection, epoch, ChangeKind.MAILBOX, keys, act.at)
+    connection.execute(_OPEN, [_opening(mailbox, epoch, act, terms) for mailbox in fresh])
+    opened = mailboxes.open_hold_of(connection, keys)
+    facts = [(one.key, _facts(one), {**_facts(one), "hold": opened[one.key].number}) for one in fresh]
+    audit.write_all(connection, act, "hold", facts)
+    return opened
+
+
+def _opening(mailbox: Mailbox, epoch: int, act: Act, terms: Terms) -> dict[str, Any]:
+    return {
+        "mailbox": mailbox.key,
+        "opened_at": act.at,
+        "opened_epoch": epoch,
+        "reason": act.reason,
+        "actor": act.actor,
+        "batch": terms.batch,
+        "deadline": terms.deadline,
+        "target": terms.target,
+        "origin": terms.origin,
+        "home_before": mailbox.home,
+        "status_before": mailbox.status.value,
+    }
 
 
 def release(
     connection: Connection, key: str, act: Act, to: str | None = None, *, expected: int | None = None
 ) -> Released:
-    """
-    End the hold; `to` is the new home, None leaves it. `expected` is the number of the hold that must still be open.
+    """End the hold, as `release_all`. Raises `NotFound`, `Conflict`."""
+    found = release_all(connection, [require(connection, key)], act, to, expected=expected)[key]
+    if isinstance(found, Conflict):
+        raise found
+    return found
 
-    A mailbox that is not on hold is left alone when it has that home already. Raises `NotFound`, `Conflict`.
+
+def release_all(
+    connection: Connection,
+    wanted: Sequence[Mailbox],
+    act: Act,
+    to: str | None = None,
+    *,
+    expected: int | None = None,
+) -> dict[str, Released | Conflict]:
     """
-    mailbox = require(connection, key)
+    End the hold of each of these mailboxes, as `settled` has just read them; `to` is the new home, None leaves it.
+
+    `expected` is the number of the hold that must still be open. A mailbox that is not on hold is left alone when it
+    has that home already. By key: what was done, or why not.
+    """
+    found: dict[str, Released | Conflict] = {}
+    held: list[tuple[Mailbox, Hold]] = []
+    for mailbox in wanted:
+        try:
+            hold = _releasable(mailbox, to, expected)
+        except Conflict as error:
+            found[mailbox.key] = error
+            continue
+        if hold is not None:
+            held.append((mailbox, hold))
+    free = [one for one in wanted if one.hold is None and one.key not in found]
+    last = hold_records.last_epochs(connection, [one.key for one in free])
+    found.update({one.key: Released(one.key, 0, last.get(one.key, 0), one.home, one.home) for one in free})
+    return found | _close(connection, held, act, to)
+
+
+def _releasable(mailbox: Mailbox, to: str | None, expected: int | None) -> Hold | None:
+    """The hold that is to end; None when there is nothing to do. Raises `Conflict`."""
     hold = mailbox.hold
     if expected is not None and (hold is None or hold.number != expected):
-        raise Conflict(f"hold {expected} of {key} was ended meanwhile by somebody else")
-    if hold is None:
-        if to is not None and to != mailbox.home:
-            raise Conflict(f"{key}: {decide(state_of(mailbox), Event.RELEASE, kept=mailbox.status).conflict}")
-        return Released(key, 0, _last_epoch(connection, key), mailbox.home, mailbox.home)
-    rule(mailbox, Event.RELEASE)
-    return _close(connection, mailbox, hold, act, to or mailbox.home)
-
-
-def _close(connection: Connection, mailbox: Mailbox, hold: Hold, act: Act, home: str) -> Released:
-    epoch = changes.take_epoch(connection)
-    changes.record(connection, epoch, ChangeKind.MAILBOX, [mailbox.key], act.at)
-    closing = {"closed_at": act.at, "closed_epoch": epoch, "closed_by": act.actor, "released_to": home}
-    connection.execute(update(_H).where(_H.c.number == hold.number).values(**closing))
-    connection.execute(update(_M).where(_M.c.key == mailbox.key).values(home=home, moved_at=act.at))
-    alarms.clear_alarm(connection, OVERDUE, mailbox.key, act.at)
-    before = {**_facts(mailbox), "hold": hold.number}
-    audit.write(connection, act, "release", mailbox.key, before, {**_facts(mailbox), "home": home})
-    doubts = get(connection, hold.number).in_doubt
-    return Released(mailbox.key, hold.number, epoch, mailbox.home, home, doubts)
-
-
-def _join(mailbox: Mailbox, hold: Hold, terms: Terms) -> Hold:
-    rule(mailbox, Event.HOLD)
-    if terms.target and hold.target and terms.target != hold.target:
-        raise Conflict(f"{mailbox.key} is on hold for a move to {hold.target}")
+        raise Conflict(f"hold {expected} of {mailbox.key} was ended meanwhile by somebody else")
+    if hold is not None:
+        rule(mailbox, Event.RELEASE)
+    elif to is not None and to != mailbox.home:
+        raise Conflict(f"{mailbox.key}: {decide(state_of(mailbox), Event.RELEASE, kept=mailbox.status).conflict}")
     return hold
+
+
+def _close(
+    connection: Connection, held: Sequence[tuple[Mailbox, Hold]], act: Act, to: str | None
+) -> dict[str, Released]:
+    if not held:
+        return {}
+    keys = [mailbox.key for mailbox, _ in held]
+    homes = {mailbox.key: to or mailbox.home for mailbox, _ in held}
+    epoch = changes.take_epoch(connection)
+    changes.record(connection, epoch, ChangeKind.MAILBOX, keys, act.at)
+    closing = {"at": act.at, "epoch": epoch, "by": act.actor}
+    connection.execute(_CLOSE, [{**closing, "wanted": hold.number, "home": homes[one.key]} for one, hold in held])
+    connection.execute(_FLIP, [{"wanted": key, "to": homes[key], "at": act.at} for key in keys])
+    alarms.clear_all(connection, OVERDUE, keys, act.at)
+    facts = [
+        (one.key, {**_facts(one), "hold": hold.number}, {**_facts(one), "home": homes[one.key]}) for one, hold in held
+    ]
+    audit.write_all(connection, act, "release", facts)
+    doubts = hold_records.doubts(connection, [hold.number for _, hold in held])
+    return {
+        one.key: Released(one.key, hold.number, epoch, one.home, homes[one.key], doubts.get(hold.number, ()))
+        for one, hold in held
+    }
 
 
 def require(connection: Connection, key: str) -> Mailbox:
     """The mailbox of that key, settled, for a change of it. Raises `NotFound`."""
-    staging.settle(connection, [key])
-    found = mailboxes.by_key(connection, [key]).get(key)
+    found = settled(connection, [key]).get(key)
     if found is None:
-        raise NotFound(f"there is no mailbox {key}")
+        raise missing(key)
     return found
+
+
+def settled(connection: Connection, keys: Collection[str]) -> dict[str, Mailbox]:
+    """Those of the mailboxes that there are, settled, for a change of them."""
+    staging.settle(connection, keys)
+    return mailboxes.by_key(connection, keys)
+
+
+def missing(key: str) -> NotFound:
+    """What is said of a mailbox that there is none of."""
+    return NotFound(f"there is no mailbox {key}")
 
 
 def rule(mailbox: Mailbox, event: Event, *, force: bool = False) -> states.Decision:
@@ -178,31 +250,6 @@ def rule(mailbox: Mailbox, event: Event, *, force: bool = False) -> states.Decis
 def reopen(connection: Connection, hold: Hold, epoch: int) -> None:
     """Run the barrier of an open hold again from `epoch` (barrier.md 11)."""
     connection.execute(update(_H).where(_H.c.number == hold.number).values(quiet_at=None, opened_epoch=epoch))
-
-
-def get(connection: Connection, number: int) -> HoldRecord:
-    """A hold by its number. Raises `NotFound`."""
-    row = connection.execute(select(_H).where(_H.c.number == number)).first()
-    if row is None:
-        raise NotFound(f"there is no hold {number}")
-    return _record(row)
-
-
-def history(connection: Connection, key: str, limit: int = 100) -> Sequence[HoldRecord]:
-    """All holds of a mailbox, newest first."""
-    query = select(_H).where(_H.c.mailbox == key).order_by(_H.c.number.desc()).limit(limit)
-    return [_record(row) for row in connection.execute(query)]
-
-
-def add_in_doubt(connection: Connection, number: int, doubts: Sequence[InDoubt]) -> None:
-    """Append to the hold's record; beyond `IN_DOUBT_KEPT` the oldest stay."""
-    found = connection.execute(select(_H.c.in_doubt).where(_H.c.number == number)).first()
-    if found is None or not doubts:
-        return
-    listed = list(from_json(found.in_doubt) or [])
-    new = [[doubt.queue_id, doubt.message_id, doubt.store, doubt.time] for doubt in doubts]
-    listed += [entry for entry in new if entry not in listed]
-    connection.execute(update(_H).where(_H.c.number == number).values(in_doubt=to_json(listed[:IN_DOUBT_KEPT])))
 
 
 def alarm_overdue(connection: Connection, now: float) -> int:
@@ -220,40 +267,5 @@ def overdue(connection: Connection, now: float, limit: int = 500) -> list[str]:
     return [key for key in late if key not in known]
 
 
-def _last_epoch(connection: Connection, key: str) -> int:
-    query = select(_H.c.closed_epoch).where(_H.c.mailbox == key, _H.c.closed_epoch.is_not(None))
-    return int(connection.execute(query.order_by(_H.c.number.desc()).limit(1)).scalar() or 0)
-
-
 def _facts(mailbox: Mailbox) -> dict[str, str | None]:
     return {"home": mailbox.home, "status": mailbox.status.value, "hold": None}
-
-
-def _record(row: Any) -> HoldRecord:
-    hold = Hold(
-        row.number,
-        row.opened_at,
-        row.opened_epoch,
-        row.reason,
-        row.actor,
-        row.batch,
-        row.deadline,
-        row.target,
-        row.quiet_at,
-        row.origin,
-    )
-    try:
-        doubts = tuple(InDoubt(*entry) for entry in json.loads(row.in_doubt))
-    except (ValueError, TypeError):
-        doubts = ()
-    return HoldRecord(
-        row.mailbox,
-        hold,
-        row.home_before,
-        row.status_before,
-        row.closed_at,
-        row.closed_epoch,
-        row.closed_by,
-        row.released_to,
-        doubts,
-    )

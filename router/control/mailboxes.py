@@ -106,10 +106,18 @@ def by_key(connection: Connection, keys: Iterable[str]) -> dict[str, Mailbox]:
     visible = visible_import(connection)
     found: dict[str, Mailbox] = {}
     for run in slices(list(keys)):
-        source = _current(visible, run)
-        query = _with_holds(source).where(source.c.key.in_(run)) if visible else _BY_KEY
-        for row in connection.execute(query, {RUN: run}):
+        for row in connection.execute(_of_keys(visible, run), {RUN: run}):
             found[row.key] = _mailbox(row)
+    return found
+
+
+def from_directories(connection: Connection, keys: Sequence[str]) -> set[str]:
+    """Those of the mailboxes that come from a directory."""
+    if visible_import(connection):
+        return {key for key, one in by_key(connection, keys).items() if one.source != schema.DATABASE}
+    found: set[str] = set()
+    for run in slices(keys):
+        found.update(connection.execute(_ELSEWHERE, {RUN: run}).scalars())
     return found
 
 
@@ -119,12 +127,11 @@ def records(connection: Connection, keys: Iterable[str]) -> dict[str, Record]:
     visible = visible_import(connection)
     found: dict[str, Record] = {}
     for run in slices(wanted):
-        source = _current(visible, run)
-        for row in connection.execute(_with_holds(source).where(source.c.key.in_(run))):
+        for row in connection.execute(_of_keys(visible, run), {RUN: run}):
             found[row.key] = Record(_mailbox(row), (), row.division, row.size_bytes)
     owned: dict[str, set[str]] = {key: set() for key in found}
     for run in slices(list(found)):
-        for address, mailbox in _pairs(connection, _addresses_of(visible, run)).items():
+        for address, mailbox in connection.execute(_addresses_of(visible, run), {RUN: run}):
             owned[mailbox].add(address)
     return {key: replace(record, addresses=tuple(sorted(owned[key]))) for key, record in found.items()}
 
@@ -175,13 +182,15 @@ def open_hold_of(connection: Connection, keys: Iterable[str]) -> dict[str, Hold]
     """The open holds of mailboxes by key."""
     found: dict[str, Hold] = {}
     for run in slices(list(keys)):
-        found.update({row.mailbox: _hold(row) for row in connection.execute(_OPEN_HOLDS, {RUN: run})})
+        found.update(
+            {row.mailbox: hold_of(row, row.hold_target) for row in connection.execute(_OPEN_HOLDS, {RUN: run})}
+        )
     return found
 
 
 def all_open_holds(connection: Connection) -> dict[str, Hold]:
     """Every open hold by mailbox key. Bounded by the mailboxes under way, not by the size of the site."""
-    return {row.mailbox: _hold(row) for row in connection.execute(_ALL_OPEN)}
+    return {row.mailbox: hold_of(row, row.hold_target) for row in connection.execute(_ALL_OPEN)}
 
 
 def _current(visible: int, keys: Sequence[str] | None = None) -> FromClause:
@@ -210,8 +219,17 @@ def _with_holds(source: FromClause, *extra: Any) -> Select[Any]:
     return select(*source.c, *_HOLD_COLUMNS, *extra).select_from(_joined(source))
 
 
+def _of_keys(visible: int, keys: Sequence[str]) -> Select[Any]:
+    """To be executed with the keys as `RUN`."""
+    if not visible:
+        return _BY_KEY
+    source = _current(visible, keys)
+    return _with_holds(source).where(in_run(source.c.key))
+
+
 def _addresses_of(visible: int, keys: Sequence[str]) -> Select[Any]:
-    base = select(_A.c.address, _A.c.mailbox).where(_A.c.mailbox.in_(keys))
+    """To be executed with the keys as `RUN`."""
+    base = _ADDRESSES_OF
     if not visible:
         return base
     touched = select(_SA.c.address).where(_SA.c.import_number == visible, _SA.c.address == _A.c.address).correlate(_A)
@@ -239,7 +257,7 @@ def _pairs(connection: Connection, query: Select[Any]) -> dict[str, Any]:
 
 
 def _mailbox(row: Any) -> Mailbox:
-    hold = None if row.number is None else _hold(row)
+    hold = None if row.number is None else hold_of(row, row.hold_target)
     return Mailbox(
         row.key,
         row.home,
@@ -268,7 +286,8 @@ def beside(mailbox: Mailbox) -> dict[str, str | int]:
     }
 
 
-def _hold(row: Any) -> Hold:
+def hold_of(row: Any, target: str) -> Hold:
+    """The hold of a row with the columns of `schema.holds`; beside those of a mailbox its target has another name."""
     return Hold(
         row.number,
         row.opened_at,
@@ -277,7 +296,7 @@ def _hold(row: Any) -> Hold:
         row.actor,
         row.batch,
         row.deadline,
-        row.hold_target,
+        target,
         row.quiet_at,
         row.origin,
     )
@@ -286,11 +305,13 @@ def _hold(row: Any) -> Hold:
 _BY_ADDRESS = (
     _with_holds(_M, _A.c.address, _A.c.disputed).join(_A, _A.c.mailbox == _M.c.key).where(in_run(_A.c.address))
 )
+_ADDRESSES_OF = select(_A.c.address, _A.c.mailbox).where(in_run(_A.c.mailbox))
 _OWNERS = select(_A.c.address, _A.c.mailbox).where(in_run(_A.c.address))
 _VISIBLE = select(schema.site.c.visible_import)
 _EPOCH_AND_VISIBLE = select(schema.counter.c.value, _VISIBLE.scalar_subquery()).where(
     schema.counter.c.name == schema.EPOCH
 )
+_ELSEWHERE = select(_M.c.key).where(in_run(_M.c.key), _M.c.source != schema.DATABASE)
 _BY_KEY = _with_holds(_M).where(in_run(_M.c.key))
 _ALL_OPEN: Select[Any] = select(_H.c.mailbox, *_HOLD_COLUMNS).where(_H.c.closed_at.is_(None))
 _OPEN_HOLDS: Select[Any] = select(_H.c.mailbox, *_HOLD_COLUMNS).where(_H.c.closed_at.is_(None), in_run(_H.c.mailbox))

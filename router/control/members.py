@@ -11,17 +11,28 @@ On failure: `Fenced` when the member's row is gone: somebody proved this incarna
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
 from router.control import barrier, changes, following, mailboxes, schema
 from router.control.database import site_uuid
-from router.control.holds import InDoubt
+from router.control.hold_records import InDoubt
 from router.control.rows import slices
 from router.errors import ControlUnavailable
 from router.model.change import Blocking, Ended, Snapshot
 
 _T, _B = schema.members, schema.blocking
 _ACKNOWLEDGE = update(_T).where(_T.c.incarnation == bindparam("mine")).values(applied=bindparam("done"))
+_RECONFIGURE = update(_T).where(_T.c.incarnation == bindparam("mine")).values(fingerprint=bindparam("runs"))
+_FORMER = select(_T.c.incarnation).where(
+    or_((_T.c.node == bindparam("node")) & (_T.c.slot == bindparam("slot")), _T.c.spool == bindparam("spool"))
+)
+_ENTER = insert(_T)
+_BLOCK = insert(_B)
+_ROWS_OF = select(_B).where(_B.c.incarnation == bindparam("mine"), _B.c.entry == bindparam("number"))
+_END = delete(_B).where(_B.c.incarnation == bindparam("mine"), _B.c.entry == bindparam("number"))
+_END_ONE = delete(_B).where(
+    _B.c.incarnation == bindparam("mine"), _B.c.entry == bindparam("number"), _B.c.mailbox == bindparam("blocked")
+)
 _ALL = select(_T).order_by(_T.c.node, _T.c.slot)
 _MARK_KEYS = select(schema.mark_keys.c.secret).order_by(schema.mark_keys.c.number.desc())
 SUSPECTS = 5000
@@ -62,20 +73,18 @@ def register(connection: Connection, member: Member) -> bool:
 
     True when there was one: it did not end cleanly.
     """
-    same = or_((_T.c.node == member.node) & (_T.c.slot == member.slot), _T.c.spool == member.spool)
-    former = list(connection.execute(select(_T.c.incarnation).where(same)).scalars())
+    place = {"node": member.node, "slot": member.slot, "spool": member.spool}
+    former = list(connection.execute(_FORMER, place).scalars())
     _remove(connection, former)
     values = {
         "incarnation": member.incarnation,
-        "node": member.node,
-        "slot": member.slot,
+        **place,
         "pid": member.pid,
-        "spool": member.spool,
         "applied": 0,
         "fingerprint": member.fingerprint,
         "joined_at": member.joined_at,
     }
-    connection.execute(insert(_T).values(**values))
+    connection.execute(_ENTER, values)
     return bool(former)
 
 
@@ -119,38 +128,35 @@ def adopt(connection: Connection, incarnation: str, spool: int, rows: Sequence[B
 
 def _block(connection: Connection, incarnation: str, rows: Sequence[Blocking]) -> None:
     for row in {(row.entry, row.mailbox): row for row in rows}.values():
-        same = _entry(incarnation, row.entry) & (_B.c.mailbox == row.mailbox)
-        connection.execute(delete(_B).where(same))
-        connection.execute(
-            insert(_B).values(
-                incarnation=incarnation,
-                entry=row.entry,
-                mailbox=row.mailbox,
-                hold=row.hold,
-                store=row.store,
-                queue_id=row.queue_id,
-                stage=row.stage,
-                since=row.since,
-            )
-        )
+        connection.execute(_END_ONE, {"mine": incarnation, "number": row.entry, "blocked": row.mailbox})
+        values = {
+            "incarnation": incarnation,
+            "entry": row.entry,
+            "mailbox": row.mailbox,
+            "hold": row.hold,
+            "store": row.store,
+            "queue_id": row.queue_id,
+            "stage": row.stage,
+            "since": row.since,
+        }
+        connection.execute(_BLOCK, values)
 
 
 def unblock(connection: Connection, incarnation: str, ended: Sequence[Ended], now: float) -> int:
     """Remove the rows of deliveries that ended; those in doubt enter their hold's record. Evaluates the barrier."""
     for one in ended:
-        rows = connection.execute(select(_B).where(_entry(incarnation, one.entry))).all()
-        for row in rows:
+        entry = {"mine": incarnation, "number": one.entry}
+        for row in connection.execute(_ROWS_OF, entry).all():
             if one.in_doubt:
                 doubt = InDoubt(row.queue_id, one.message_id, row.store, row.since)
                 barrier.record_doubt(connection, row.mailbox, row.hold, doubt)
-        connection.execute(delete(_B).where(_entry(incarnation, one.entry)))
+        connection.execute(_END, entry)
     return barrier.evaluate(connection, now)
 
 
 def reconfigure(connection: Connection, incarnation: str, fingerprint: str, now: float) -> int:
     """The member runs another configuration from now on. Raises `Fenced`."""
-    mine = _T.c.incarnation == incarnation
-    if connection.execute(update(_T).where(mine).values(fingerprint=fingerprint)).rowcount == 0:
+    if connection.execute(_RECONFIGURE, {"mine": incarnation, "runs": fingerprint}).rowcount == 0:
         raise Fenced("this member is no longer registered")
     return barrier.evaluate(connection, now)
 
@@ -187,7 +193,7 @@ def take_over(connection: Connection, incarnation: str, suspects: Sequence[Suspe
         for number, one in enumerate(suspects, start=1)
     ]
     if rows:
-        connection.execute(insert(_B), rows)
+        connection.execute(_BLOCK, rows)
     barrier.evaluate(connection, now)
     return True
 
@@ -207,7 +213,3 @@ def _remove(connection: Connection, incarnations: Sequence[str]) -> None:
         # Rows with `until` are suspects of an earlier death: they run out by themselves.
         connection.execute(delete(_B).where(_B.c.incarnation.in_(run), _B.c.until.is_(None)))
         connection.execute(delete(_T).where(_T.c.incarnation.in_(run)))
-
-
-def _entry(incarnation: str, entry: int) -> ColumnElement[bool]:
-    return (_B.c.incarnation == incarnation) & (_B.c.entry == entry)

@@ -10,8 +10,9 @@ On failure: `ControlUnavailable`; what was taken in stays, and the same items ma
 to one thread. A sweep that was not ended (a crash) has removed nothing.
 """
 
+import math
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,11 +27,13 @@ from router.control.rows import slices
 from router.control.slicer import LARGEST, Slicer
 from router.control.sweep import Sweep, Swept
 from router.control.turn import Turn
-from router.model.directory import Cookie, DirectoryItem, DomainEntry, Entry, Unplaced, complaint
+from router.model.directory import Answered, Cookie, DirectoryItem, DomainEntry, Entry, Unplaced, complaint
 
 QUIET_SECONDS = 10.0
 """Seconds: as long as any worker lets a row stand still, and seldom enough to write nearly nothing."""
 
+_TOGETHER = 100
+"""Items of one lookup in one transaction."""
 _REST = 0.4
 """A sweep that finds many new people has minutes of work: the database is left to others for a quarter of them."""
 
@@ -89,17 +92,33 @@ class Mirror:
 
     # --- what was read ----------------------------------------------------------------------------------------
 
-    def apply(self, items: Sequence[DirectoryItem | Unplaced], *, anew: bool = False) -> Mirrored:
+    def apply(
+        self, items: Sequence[DirectoryItem | Unplaced], *, anew: bool = False, asked: float = math.inf
+    ) -> Mirrored:
         """
-        Take in what a poll or a lookup brought. `anew` is for a lookup after a miss: it also places what is known
-        already, and leaves a domain's other people to whoever follows the directory.
+        Take in what a poll or a lookup brought. `anew` is for a lookup after a miss, put at `asked`: it also places
+        what is known already, and leaves a domain's other people to whoever follows the directory.
         """
-        done = self._apply_domains(domains.by_name(item for item in items if isinstance(item, DomainEntry)))
-        for people in slices([item for item in items if isinstance(item, Entry)], LARGEST):
-            done = done.plus(self._apply_people(people, anew=anew))
+        done = Mirrored()
+        if anew and any(isinstance(item, Entry) for item in items):
+            placed: list[DirectoryItem] = [item for item in items if isinstance(item, DomainEntry)]
+            placed += [item for item in items if isinstance(item, Entry)]  # in the light of what is said of domains
+            for run in slices(placed, _TOGETHER):
+                done = done.plus(self.admit(lambda run=run: [Answered(run, asked)]))  # type: ignore[misc]  # mypy 10459
+        else:
+            done = self._apply_domains(domains.by_name(item for item in items if isinstance(item, DomainEntry)))
+            for people in slices([item for item in items if isinstance(item, Entry)], LARGEST):
+                done = done.plus(self._apply_people(people))
         for senseless in slices([item for item in items if isinstance(item, Unplaced)], LARGEST):
             done = done.plus(self._database.run_write(partial(self._spoil, items=senseless)))
         return done if anew else done.plus(self.catch_up())
+
+    def admit(self, more: Callable[[], Sequence[Answered]]) -> Mirrored:
+        """
+        Take in, as `apply` does with `anew`, what `more` brings, in one transaction. It is asked only when nobody else
+        writes any more, so that whatever came meanwhile comes along; and again where the transaction is repeated.
+        """
+        return self._database.run_write(partial(self._admit, more=more))
 
     def catch_up(self) -> Mirrored:
         """
@@ -121,9 +140,9 @@ class Mirror:
         self._contested.clear()
         return taken
 
-    def confirm(self, items: Sequence[DirectoryItem]) -> Mirrored:
+    def confirm(self, items: Sequence[DirectoryItem], asked: float = math.inf) -> Mirrored:
         """The complete answer to a lookup: entries that it proves to be renamed or replaced are forgotten."""
-        done = self.apply(items, anew=True)
+        done = self.apply(items, anew=True, asked=asked)
         people = [item for item in items if isinstance(item, Entry)]
 
         def work(connection: Connection) -> Mirrored:
@@ -198,40 +217,61 @@ class Mirror:
             return Mirrored(unchanged=len(items))
 
         def work(connection: Connection) -> Mirrored:
-            news = domains.take_in(connection, items, reading)
             turn = Turn(connection, self._wall())
-            box = Alarms(turn, DOUBT, [item.domain for item in items])
-            for item in items:
-                box.set(item.domain, "; ".join(text for text in (item.problem, item.doubt) if text))
-            return Mirrored(changed=len(news), unchanged=len(items) - len(news), epoch=turn.finish())
+            news = self._take_domains(turn, items, reading)
+            return Mirrored(changed=news, unchanged=len(items) - news, epoch=turn.finish())
 
         return self._database.run_write(work)
 
-    def _apply_people(self, items: Sequence[Entry], *, anew: bool) -> Mirrored:
+    def _take_domains(self, turn: Turn, items: Sequence[DomainEntry], reading: Reading) -> int:
+        """How many of them said something new."""
+        news = domains.take_in(turn.connection, items, reading)
+        box = Alarms(turn, DOUBT, [item.domain for item in items])
+        for item in items:
+            box.set(item.domain, "; ".join(text for text in (item.problem, item.doubt) if text))
+        return len(news)
+
+    def _apply_people(self, items: Sequence[Entry]) -> Mirrored:
         reading = self._reading(self._database)
-        news, known = self._database.run_read(partial(entries.fresh, items=items, reading=reading))
+        todo, known = self._database.run_read(partial(entries.fresh, items=items, reading=reading))
         if self._sweep is not None:
             self._sweep.saw(known)
-        todo = list(items) if anew else news
         done = Mirrored(unchanged=len(items) - len(todo))
         while todo:
             run, todo = todo[: self._slicer.size], todo[self._slicer.size :]
-            work = partial(self._take_in, items=run, anew=anew)
-            # Somebody's mail waits for the answer to a lookup: nobody rests then.
-            done = done.plus(self._database.run_write(work) if anew else self._slicer.run(self._database, work))
+            done = done.plus(self._slicer.run(self._database, partial(self._take_news, items=run)))
         return done
 
-    def _take_in(self, connection: Connection, items: Sequence[Entry], *, anew: bool) -> Mirrored:
-        now = self._wall()
-        reading = self._reading(connection)
-        taken = entries.take_in(connection, items, reading, now)
-        if anew:
+    def _take_news(self, connection: Connection, items: Sequence[Entry]) -> Mirrored:
+        turn = Turn(connection, self._wall())
+        taken = self._take_people(turn, items, self._reading(connection))
+        return Mirrored(taken.created, taken.changed, taken.unchanged, turn.finish())
+
+    def _admit(self, connection: Connection, more: Callable[[], Sequence[Answered]]) -> Mirrored:
+        answers = sorted(more(), key=lambda one: one.asked)  # of one entry the later answer counts
+        turn, reading = Turn(connection, self._wall()), self._reading(connection)
+        items = [item for one in answers for item in one.items]
+        asked = {item.dn: one.asked for one in answers for item in one.items}
+        told = domains.by_name(item for item in items if isinstance(item, DomainEntry))
+        news = 0
+        if any(domains.is_news(connection, item, reading) for item in told):
+            news = self._take_domains(turn, told, reading)
+        people = [item for item in items if isinstance(item, Entry)]
+        taken = self._take_people(turn, people, reading, asked)
+        unchanged = taken.unchanged + len(told) - news
+        return Mirrored(taken.created, taken.changed + news, unchanged, turn.finish())
+
+    def _take_people(
+        self, turn: Turn, items: Sequence[Entry], reading: Reading, asked: Mapping[str, float] | None = None
+    ) -> Taken:
+        """`asked`: they are answers to lookups, of which each is placed anew; when these were put, by DN."""
+        taken = entries.take_in(turn.connection, items, reading, turn.now, asked or {})
+        if asked is not None:
             taken.keys.update(item.key for item in items)
             taken.addresses.update(address for item in items for address in item.addresses)
-        written.follow(connection, self.source, taken.renamed)
-        turn = Turn(connection, now)
+        written.follow(turn.connection, self.source, taken.renamed)
         self._contested |= place(turn, taken.keys, taken.addresses, self._never)
-        return Mirrored(taken.created, taken.changed, taken.unchanged, turn.finish())
+        return taken
 
     def _spoil(self, connection: Connection, items: Sequence[Unplaced]) -> Mirrored:
         now, reading = self._wall(), self._reading(connection)

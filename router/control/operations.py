@@ -11,20 +11,21 @@ that is not known yet cannot be looked up.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from sqlalchemy import Connection
 
-from router.control import barrier, edits, holds, mailboxes, previews, schema
+from router.control import barrier, changes, edits, following, hold_records, mailboxes, previews
 from router.control.audit import Act
 from router.control.awaiting import POLL, Awaiting, Clocks, Dead, LockProbe, Suspects, unknown_suspects
 from router.control.barrier import Waiting
 from router.control.database import ControlDatabase
 from router.control.directory_side import DirectorySide, Fetch
-from router.control.directory_steps import close, open_hold
-from router.control.holds import HoldRecord, Terms
+from router.control.directory_steps import close_all, open_hold
+from router.control.hold_records import HoldRecord
+from router.control.holds import Terms
 from router.control.members import Member
 from router.control.results import HoldResult, MoveResult, Preview, ReleaseResult
 from router.control.rows import slices
@@ -34,8 +35,12 @@ from router.ports import DirectoryWriter
 
 __all__ = ["POLL", "HoldResult", "MoveResult", "Operations", "Preview", "ReleaseResult"]
 
-_TOGETHER = 50
-"""Mailboxes changed in one transaction."""
+_TOGETHER = 500
+"""Mailboxes changed in one transaction: some 0.1 s for which everybody else waits."""
+_BESIDE_DIRECTORIES = 50
+"""The same where directories have a say in each of them."""
+_IN_STEP = 0.5
+"""Seconds for which members may follow `_TOGETHER` changes before the next; once they are slower, nobody waits."""
 
 Copy = Callable[[HoldResult], int]
 
@@ -84,14 +89,14 @@ class Operations:
         if terms is not None and terms.target:
             self._require_store(terms.target)
         opened: dict[str, HoldResult] = {}
-        for run in slices(targets, _TOGETHER):
+        for run in self._runs(targets):
             opened.update(self._database.run_write(partial(self._open, keys=run, act=act, terms=terms)))
         self._directories.begin()
-        elsewhere = self._database.run_read(partial(_from_directories, keys=list(opened)))
+        elsewhere = self._from_directories(list(opened))
         opened.update({key: self._directories.hold(opened[key]) for key in elsewhere if opened[key].hold})
         results = list(opened.values())
         self._awaiting.quiet([one for one in results if one.hold], timeout)
-        return [self._standing(one) if one.hold else one for one in results]
+        return [one for run in slices(results) for one in self._as_it_is(run)]
 
     def release(
         self,
@@ -112,11 +117,11 @@ class Operations:
         if to is not None:
             self._require_store(to)
         self._directories.begin()
-        elsewhere = self._database.run_read(partial(_from_directories, keys=targets))
+        elsewhere = dict.fromkeys(self._from_directories(targets))
         done: dict[str, ReleaseResult] = {}
         newest = 0
-        for run in slices([key for key in targets if key not in elsewhere], _TOGETHER):
-            work = partial(self._close, keys=run, act=act, to=to, expected=expected)
+        for run in self._runs([key for key in targets if key not in elsewhere]):
+            work = partial(close_all, keys=run, act=act, to=to, expected=expected, never=self._never_held)
             results, epoch = self._database.run_write(work)
             done.update({one.key: one for one in results})
             newest = max(newest, epoch)
@@ -188,21 +193,6 @@ class Operations:
         barrier.evaluate(connection, self._wall())
         return found
 
-    def _close(
-        self, connection: Connection, keys: Sequence[str], act: Act, to: str | None, expected: int | None
-    ) -> tuple[list[ReleaseResult], int]:
-        results = []
-        newest = 0
-        for key in keys:
-            try:
-                done, epoch = close(connection, key, act, to, expected, never=self._never_held)
-            except (Conflict, NotFound) as error:
-                results.append(ReleaseResult(key, error=error.private))
-            else:
-                newest = max(newest, epoch)
-                results.append(done)
-        return results, newest
-
     def _release_there(self, key: str, act: Act, to: str | None, expected: int | None) -> tuple[ReleaseResult, int]:
         try:
             return self._directories.release(key, act, to, expected)
@@ -211,20 +201,22 @@ class Operations:
         except (Conflict, NotFound) as error:
             return ReleaseResult(key, error=error.private), 0
 
-    def _standing(self, one: HoldResult) -> HoldResult:
-        def look(connection: Connection) -> tuple[HoldRecord, tuple[Waiting, ...]]:
-            record = holds.get(connection, one.hold)
-            waits = record.closed_at is None and record.hold.quiet_at is None
-            return record, tuple(barrier.explain(connection, one.hold)) if waits else ()
+    def _as_it_is(self, opened: Sequence[HoldResult]) -> list[HoldResult]:
+        numbers = [one.hold for one in opened if one.hold]
+        records = self._database.run_read(partial(hold_records.get_all, numbers=numbers))
+        return [self._standing(one, records.get(one.hold)) if one.hold else one for one in opened]
 
-        record, waiting = self._database.run_read(look)
+    def _standing(self, one: HoldResult, record: HoldRecord | None) -> HoldResult:
+        waiting: tuple[Waiting, ...] = ()
+        if record is None or (record.closed_at is None and record.hold.quiet_at is None):
+            record, waiting = self._database.run_read(partial(_explained, number=one.hold))
         ended = record.closed_at is not None
         quiet = not ended and record.hold.quiet_at is not None
         return replace(one, quiet=quiet, waiting_for=waiting, in_doubt=record.in_doubt, ended=ended)
 
     def _require_quiet(self, held: HoldResult) -> None:
         """The barrier may have been opened again while the copy ran (a forced move of an address)."""
-        now = self._standing(held)
+        (now,) = self._as_it_is([held])
         if now.ended:
             raise Conflict(f"hold {held.hold} of {held.key} was ended meanwhile by somebody else")
         if not now.quiet:
@@ -232,16 +224,41 @@ class Operations:
 
     def _resolve(self, keys: Sequence[str]) -> list[str]:
         known = self._database.run_read(partial(mailboxes.owners, addresses=list(keys)))
-        self._directories.fetch([key for key in keys if key not in known])
-        found = self._database.run_read(partial(edits.resolve, addresses=list(keys)))
-        return list(dict.fromkeys(found[key] for key in keys))
+        missing = [key for key in keys if key not in known]
+        if missing:
+            self._directories.fetch(missing)
+            known = self._database.run_read(partial(edits.resolve, addresses=list(keys)))
+        return list(dict.fromkeys(known[key] for key in keys))
+
+    def _from_directories(self, keys: Sequence[str]) -> list[str]:
+        """Those of the mailboxes that come from a directory, in the same order."""
+        found: set[str] = set()
+        for run in slices(keys):
+            found |= self._database.run_read(partial(mailboxes.from_directories, keys=run))
+        return [key for key in keys if key in found]
+
+    def _runs(self, keys: Sequence[str]) -> Iterator[Sequence[str]]:
+        """
+        Those that are changed in one transaction, run by run.
+
+        Members follow before the next ones come: kept from the lock by one transaction after the other, they would
+        fall back behind so many changes that they must resynchronise, and then every delivery blocks every hold.
+        """
+        size = _BESIDE_DIRECTORIES if self._database.run_read(following.any_directory) else _TOGETHER
+        patience = _IN_STEP
+        for number, run in enumerate(slices(keys, size)):
+            if number and patience and number * size % _TOGETHER == 0:
+                epoch = self._database.run_read(changes.current_epoch)
+                patience = 0.0 if self._awaiting.applied(epoch, patience) else patience
+            yield run
 
     def _require_store(self, store: str) -> None:
         if store not in self._stores:
             raise NotFound(f"there is no store {store}")
 
 
-def _from_directories(connection: Connection, keys: Sequence[str]) -> list[str]:
-    """Those of the mailboxes that come from a directory, in the same order."""
-    found = mailboxes.by_key(connection, keys)
-    return [key for key in keys if key in found and found[key].source != schema.DATABASE]
+def _explained(connection: Connection, number: int) -> tuple[HoldRecord, tuple[Waiting, ...]]:
+    """The hold with what it waits for, of one snapshot."""
+    record = hold_records.get(connection, number)
+    waits = record.closed_at is None and record.hold.quiet_at is None
+    return record, tuple(barrier.explain(connection, number)) if waits else ()

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 from router.control import claims, domains, entries, holds, mailboxes, people, schema, staging, succession, written
 from router.control.claims import by_command
 from router.control.desired import Desired, believed, desire, drift
-from router.control.directory_alarms import DOUBT, DRIFT, PROBLEM, Alarms
+from router.control.directory_alarms import DOUBT, DRIFT, PROBLEM, Alarms, open_kinds
 from router.control.entries import Known
 from router.control.following import LAST
 from router.control.turn import Turn
@@ -24,6 +24,8 @@ from router.control.versions import reached
 from router.control.written import Stage, Stand, Write
 from router.model.directory import DomainEntry, Standing
 from router.model.mailbox import Mailbox
+
+_RANKS = select(schema.directories.c.name, schema.directories.c.rank)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,7 @@ class _Facts:
 
 def ranks(connection: Connection) -> dict[str, int]:
     """The place of each source in the configuration."""
-    table = schema.directories.c
-    return {row.name: row.rank for row in connection.execute(select(table.name, table.rank))}
+    return {row.name: row.rank for row in connection.execute(_RANKS)}
 
 
 def place(turn: Turn, keys: Iterable[str], addresses: Iterable[str] = (), never: Collection[str] = ()) -> set[str]:
@@ -220,7 +221,10 @@ def _reopen(turn: Turn, touched: Iterable[str]) -> None:
 
 def _alarm(turn: Turn, keys: Collection[str], crew: "people.Crew", drifting: Mapping[str, str]) -> None:
     said = ((PROBLEM, crew.problems), (DOUBT, crew.doubts), (DRIFT, drifting))
+    present = open_kinds(turn.connection, [kind for kind, _ in said], keys)
     for kind, texts in said:
+        if kind not in present and not any(texts.values()):
+            continue  # none to raise, none to clear
         box = Alarms(turn, kind, keys)
         for key in sorted(keys):
             if key in texts or key in crew.gone:

@@ -2,20 +2,25 @@
 Work that only a spool's owner may do, written down as a row that the owner executes and answers.
 
 Guarantees: a request is answered at most once; one that was taken by an owner that died is new again for its
-successor, so what it asks for must be idempotent (flush, requeue, delete, unpark are).
+successor, so what it asks for must be idempotent (flush, requeue, delete, unpark are). Requests that belong together
+are drafts, which no owner sees, until one transaction makes all of them new.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from router.control import schema
-from router.control.rows import RUN, from_json, in_run, to_json
+from router.control.rows import RUN, from_json, in_run, slices, to_json
 
 _T = schema.requests
-NEW, DONE, FAILED = "new", "done", "failed"
+DRAFT, NEW, DONE, FAILED = "draft", "new", "done", "failed"
+DRAFTS_KEPT = 86400.0
+"""Seconds after which drafts are those of a command that was killed."""
+ANSWERS_KEPT = 7 * 86400.0
+"""Seconds after which nobody waits for an answer any more; what was done stands in the audit and in the journals."""
 _WAITING = (
     select(_T)
     .where(in_run(_T.c.spool), _T.c.state == NEW, _T.c.number > bindparam("after"))
@@ -39,10 +44,21 @@ class Request:
     answer: Any
 
 
-def create(connection: Connection, spool: int, kind: str, payload: object, created_by: str, now: float) -> int:
-    """Ask the owner of a spool; returns the request's number."""
+def create(
+    connection: Connection, spool: int, kind: str, payload: object, created_by: str, now: float, *, state: str = NEW
+) -> int:
+    """Ask the owner of a spool, or draft it; returns the request's number."""
     row = {"spool": spool, "kind": kind, "payload": to_json(payload), "created_by": created_by, "created_at": now}
+    row["state"] = state
     return int(connection.execute(insert(_T).values(**row).returning(_T.c.number)).scalar_one())
+
+
+def ask(connection: Connection, drafts: Sequence[int], now: float) -> None:
+    """Make these drafts new, all at once; those that nobody will ask for any more go, and so do old answers."""
+    connection.execute(delete(_T).where(_T.c.state == DRAFT, _T.c.created_at < now - DRAFTS_KEPT))
+    connection.execute(delete(_T).where(_T.c.answered_at < now - ANSWERS_KEPT))
+    for run in slices(drafts):
+        connection.execute(update(_T).where(_T.c.number.in_(run), _T.c.state == DRAFT).values(state=NEW))
 
 
 def waiting(connection: Connection, spools: Sequence[int], after: int = 0, limit: int = 50) -> Sequence[Request]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from router.control.barrier import Waiting
-from router.control.holds import InDoubt
+from router.control.hold_records import InDoubt
 from router.control.members import Member
 
 

@@ -4,13 +4,15 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, bindparam
+from sqlalchemy import ColumnElement, bindparam
 
 Item = TypeVar("Item")
 
 SLICE = 500
 RUN = "run"
 """Bound parameters of one IN list: SQLite allows 32,766 since 3.32, older builds 999."""
+# Built once: `json.dumps` builds one for each call with other than its own settings.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def slices(items: Sequence[Item], size: int = SLICE) -> Iterator[Sequence[Item]]:
@@ -19,7 +21,7 @@ def slices(items: Sequence[Item], size: int = SLICE) -> Iterator[Sequence[Item]]
         yield items[start : start + size]
 
 
-def in_run(column: Column[str] | Column[int]) -> ColumnElement[bool]:
+def in_run(column: ColumnElement[Any]) -> ColumnElement[bool]:
     """`column` is one of the values given as `RUN`: for statements built once and executed for many runs."""
     return column.in_(bindparam(RUN, expanding=True))
 
@@ -36,7 +38,7 @@ def storable(text: str) -> str:
 
 def to_json(value: Any) -> str:
     """Compact JSON with sorted keys: equal records have equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def from_json(text: str) -> Any:

@@ -11,6 +11,7 @@ On failure: `ControlUnavailable`, or `sqlite3.OperationalError` with its own cod
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,8 +19,11 @@ from router.errors import ControlUnavailable
 
 BUSY_SECONDS = 0.2
 """How long one statement waits for a lock. A commit that waits keeps new readers out, so it need not be long."""
+_LOOK_SECONDS = 0.002
+"""How often a writer looks whether it is its turn: SQLite itself would soon look every 25 ms, and rest as long."""
 
 _WANTED = (("synchronous", "EXTRA", 3), ("foreign_keys", "ON", 1), ("cache_size", "-16384", -16384))
+_BUSY_TIMEOUT = f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}"
 _BUSY_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
@@ -52,6 +56,27 @@ def _configure(connection: sqlite3.Connection) -> None:
         found = connection.execute(f"PRAGMA {name}").fetchone()[0]
         if found != expected:
             raise ControlUnavailable(f"the control database runs with {name}={found}, wanted {expected}")
+
+
+def begin_write(connection: sqlite3.Connection) -> None:
+    """
+    BEGIN IMMEDIATE, within `BUSY_SECONDS`, very soon after the other writer has ended.
+
+    Raises `sqlite3.OperationalError` with the code of a busy database after that.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_LOOK_SECONDS)
+    finally:
+        connection.execute(_BUSY_TIMEOUT)
 
 
 def is_busy(error: BaseException | None) -> bool:

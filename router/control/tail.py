@@ -3,8 +3,9 @@ The thread that follows the control database for one worker, with connections of
 
 Guarantees: the order of barrier.md 2 and 5. Registered with nothing applied, then read, then applied published; every
 further change is handed to the loop and only after the loop has applied it acknowledged, together with the deliveries
-that block holds, in one transaction. Nothing handed to this thread is dropped while it runs: what could not be written
-is written when the database is back.
+that block holds, in one transaction: at once, unless nobody in it is on hold and the acknowledgement before had to wait
+for other writers. Nothing handed to this thread is dropped while it runs: what could not be written is written when the
+database is back.
 
 On failure: a locked database is no news; an unreadable one is told as an outage and tried again; a database that is
 not the one that was joined, or that no longer knows this member, fences the member for good.
@@ -30,7 +31,7 @@ from router.control.loop_port import Job, LoopClosed, LoopPort
 from router.control.members import Fenced, Member
 from router.control.requests import Request
 from router.errors import ControlUnavailable, SluiceError
-from router.model.change import Blocking, ChangeSet, Ended, Snapshot
+from router.model.change import Blocking, ChangeKind, ChangeSet, Ended, Snapshot
 from router.model.directory import DirectoryState
 
 HOUSEKEEPING = 1.0
@@ -38,6 +39,8 @@ _REQUESTS_AT_ONCE = 50
 _RETRY_SECONDS = 0.25
 _JOIN_PATIENCE = 30.0
 _PATIENCE = 1.0
+_REST, _LONGEST_REST = 4.0, 0.1
+"""For how many times as long as an acknowledgement waited for other writers the next one leaves them alone; seconds."""
 
 
 _log = logging.getLogger(__name__)
@@ -62,6 +65,8 @@ class Tail:
         self._applied = 0
         self._directories: tuple[DirectoryState, ...] = ()
         self._unsent: tuple[int, tuple[Blocking, ...]] | None = None
+        self._urgent = False
+        self._rest_until = 0.0
         self._dirty = True
         self._down = False
         self._asked: set[int] = set()
@@ -159,8 +164,9 @@ class Tail:
             self._directories = self._directories if found.directories is None else found.directories
             if found.epoch != self._applied:
                 self._applied = found.epoch
-                self._unsent = (found.epoch, rows)
-                self._acknowledge()
+                before = () if self._unsent is None else self._unsent[1]
+                self._unsent = (found.epoch, (*before, *rows))
+                self._acknowledge(at_once=bool(rows) or _is_urgent(found))
         for request in asked:
             self._asked.add(request.number)
             self._port.request(request)
@@ -174,11 +180,24 @@ class Tail:
         told = None if states == self._directories else states
         return replace(changes.since(connection, self._applied), directories=told), asked
 
-    def _acknowledge(self) -> None:
-        if self._unsent is not None:
-            epoch, rows = self._unsent
-            self._write(members.acknowledge, epoch=epoch, rows=rows)
-            self._unsent = None
+    def _acknowledge(self, *, at_once: bool = False) -> None:
+        """
+        Write how far this member is. Where many write, one acknowledgement stands for several epochs: nothing waits
+        for most of them, and each takes the lock from those who have something to say.
+        """
+        begun = time.monotonic()
+        self._urgent |= at_once
+        if self._unsent is None or (begun < self._rest_until and not self._urgent):
+            return
+        epoch, rows = self._unsent
+
+        def work(connection: Connection, **values: Any) -> None:
+            wait = time.monotonic() - begun
+            self._rest_until = begun + wait + min(wait * _REST, _LONGEST_REST)
+            members.acknowledge(connection, **values)
+
+        self._write(work, epoch=epoch, rows=rows)
+        self._unsent, self._urgent = None, False
 
     def _write_ended(self) -> None:
         batch = list(self.ended)
@@ -258,7 +277,7 @@ class Tail:
     def _finish(self) -> None:
         try:
             if not self.fenced:
-                self._acknowledge()
+                self._acknowledge(at_once=True)
                 self._write_ended()
                 self._write_answers()
                 self._write_alarms()
@@ -283,3 +302,10 @@ class Tail:
             _log.warning("the control database is followed again")
         self._down = down
         self._port.outage(down)
+
+
+def _is_urgent(found: ChangeSet) -> bool:
+    """Whether a barrier, or a command, is likely to wait for it: anything but a change of somebody not on hold."""
+    return any(found.holds.values()) or any(
+        change.kind not in (ChangeKind.MAILBOX, ChangeKind.ADDRESS) for change in found.changes
+    )

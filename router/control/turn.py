@@ -48,6 +48,6 @@ class Turn:
         if len(self._mailboxes) > TOLD_ONE_BY_ONE or len(self._addresses) > 10 * TOLD_ONE_BY_ONE:
             changes.record(self.connection, self.epoch, ChangeKind.RESYNC, [""], self.now)
         else:
-            changes.record(self.connection, self.epoch, ChangeKind.MAILBOX, sorted(self._mailboxes), self.now)
-            changes.record(self.connection, self.epoch, ChangeKind.ADDRESS, sorted(self._addresses), self.now)
+            told = {ChangeKind.MAILBOX: sorted(self._mailboxes), ChangeKind.ADDRESS: sorted(self._addresses)}
+            changes.record_all(self.connection, self.epoch, told, self.now)
         return self._epoch

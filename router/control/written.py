@@ -16,11 +16,12 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from router.control import schema
-from router.control.rows import slices
+from router.control.rows import RUN, in_run, slices
 from router.control.versions import reached
 from router.model.directory import Entry, Standing
 
 _W, _S = schema.directory_writes, schema.directory_stands
+_STANDS = select(_S).where(in_run(_S.c.mailbox))
 
 
 class Stage(StrEnum):
@@ -128,7 +129,7 @@ def stands(connection: Connection, mailboxes: Iterable[str] | None = None) -> di
         return {row.mailbox: _stand(row) for row in connection.execute(select(_S))}
     found: dict[str, Stand] = {}
     for run in slices(list(mailboxes)):
-        found.update({row.mailbox: _stand(row) for row in connection.execute(select(_S).where(_S.c.mailbox.in_(run)))})
+        found.update({row.mailbox: _stand(row) for row in connection.execute(_STANDS, {RUN: run})})
     return found
 
 

@@ -10,8 +10,10 @@ import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from router.daemon.damaged import EX_DAMAGED
+from router.daemon.starting import Process
 
 CRASH_WINDOW = 60.0
 """Seconds in which deaths are counted together."""
@@ -27,7 +29,7 @@ class Child:
     slot: int
     spool: int
     sockets: Sequence[socket.socket]
-    process: asyncio.subprocess.Process | None = None
+    process: Process | None = None
     deaths: list[float] = field(default_factory=list)
     watcher: asyncio.Task[None] | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -40,6 +42,17 @@ class Child:
     @property
     def drains_only(self) -> bool:
         return not self.sockets
+
+    @property
+    def stopped(self) -> bool:
+        """Somebody has stopped it (SIGSTOP); not by a debugger."""
+        if self.process is None:
+            return False
+        try:
+            text = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False
+        return text.rpartition(")")[2].split()[:1] == ["T"]
 
     def single_step(self, now: float) -> bool:
         """It has died so often lately that one message may be the reason."""

@@ -12,7 +12,9 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+
+from router.daemon.starting import Order, Process, Starter
 
 log = logging.getLogger("sluice.supervisor")
 
@@ -20,18 +22,19 @@ _LONGEST_WAIT = 30.0
 _CALM = 60.0
 _GRACE = 10.0
 
-Command = Callable[[], Sequence[str] | None]
+Command = Callable[[], Order | None]
 """What to start, by the configuration of the moment; None: nothing."""
 
 
 class Companion:
     """`told` is called with what happened after each end that nobody asked for."""
 
-    def __init__(self, name: str, command: Command, told: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, name: str, command: Command, starter: Starter, told: Callable[[str], Awaitable[None]]) -> None:
         self._name = name
         self._command = command
+        self._starter = starter
         self._told = told
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
         self._stopping = False
         self._changed = asyncio.Event()
         self._failures = 0
@@ -69,9 +72,9 @@ class Companion:
         if self._process is not None:
             await self._process.wait()
 
-    async def _run_once(self, command: Sequence[str]) -> str:
+    async def _run_once(self, order: Order) -> str:
         try:
-            self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+            self._process = await self._starter.start(order)
         except OSError as error:
             return str(error)
         try:
@@ -82,7 +85,7 @@ class Companion:
         finally:
             self._process = None
 
-    async def _end_of(self, process: asyncio.subprocess.Process) -> int:
+    async def _end_of(self, process: Process) -> int:
         """Its exit code. One that is to end and hangs is killed after some seconds, or nothing would follow it."""
         ended, asked = asyncio.ensure_future(process.wait()), asyncio.ensure_future(self._changed.wait())
         try:

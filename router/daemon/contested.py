@@ -24,7 +24,7 @@ class Contested(Shadow, Protocol):
     """The mirror of one directory (`router.control.mirror.Mirror`)."""
 
     def take_contested(self) -> list[str]: ...
-    def confirm(self, items: Sequence[DirectoryItem]) -> object: ...
+    def confirm(self, items: Sequence[DirectoryItem], asked: float) -> object: ...
 
 
 class Asked(Protocol):
@@ -37,12 +37,18 @@ class Confirming:
     """A `Shadow` for the directory loop; `deadline` seconds for one question."""
 
     def __init__(
-        self, mirror: Contested, inquiry: Asked, deadline: float, monotonic: Callable[[], float] = time.monotonic
+        self,
+        mirror: Contested,
+        inquiry: Asked,
+        deadline: float,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._mirror = mirror
         self._inquiry = inquiry
         self._deadline = deadline
         self._monotonic = monotonic
+        self._wall = wall
         self._due: dict[str, float] = {}
         """Mailboxes to ask about, and from when on."""
 
@@ -75,6 +81,7 @@ class Confirming:
         self._mirror.fault(text)
 
     def _ask(self, keys: Sequence[str], now: float) -> None:
+        asked = self._wall()
         told = self._inquiry.ask(keys, now + self._deadline)
         answered: set[str] = set()
         for key in keys:
@@ -82,7 +89,7 @@ class Confirming:
             if answer is None or isinstance(answer, Fault):
                 self._due[key] = now + REST
             else:
-                self._mirror.confirm(answer)
+                self._mirror.confirm(answer, asked)
                 answered.add(key)
                 del self._due[key]
         # Who is still contested really is there twice: the next change of either entry brings it up again.

@@ -109,7 +109,7 @@ class DirectoryAges:
             if former is not None:
                 self._alarm(name, f"mail to its people waits: {since}")
         elif former is not None:
-            log.info("mail to people of the directory %s goes on: it is followed again", name)
+            log.warning("mail to people of the directory %s goes on: it is followed again", name)
             self._woken()
 
     def _saw(self, states: Sequence[DirectoryState]) -> None:

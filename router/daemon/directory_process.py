@@ -1,5 +1,5 @@
 """
-The process that follows the directories, started by the supervisor with `python -m router.daemon.directory_process`.
+The process that follows the directories: forked by the nursery, or `python -m router.daemon.directory_process`.
 
 Guarantees: one for each node, by the lock `directory.lock` in the state directory; one thread for each directory, so
 that a silent one keeps no other from being followed. It ends with the supervisor, and holds nothing that its

@@ -8,14 +8,19 @@ configured account. On failure at start: one line on standard error and a sysexi
 import asyncio
 import logging
 import os
+import socket
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from router.daemon.logs import log_to_stderr
 from router.daemon.loops import to_the_end
 from router.daemon.notify import Notifier, inherited_sockets
+from router.daemon.nursery import Nursery, possible
 from router.daemon.privileges import PrivilegeError, become, owner_of, require_user
 from router.daemon.site import Site, SiteError
+from router.daemon.starting import Executed, Starter
 from router.daemon.supervisor import Supervisor
 from router.errors import ControlUnavailable
 from router.settings.loader import load
@@ -31,6 +36,11 @@ log = logging.getLogger("sluice.serve")
 
 def serve(path: Path) -> int:
     """Run until told to stop; the exit code."""
+    with ExitStack() as stack:
+        return _serve(path, stack)
+
+
+def _serve(path: Path, stack: ExitStack) -> int:
     os.umask(0o077)
     log_to_stderr("info", os.environ)
     try:
@@ -40,7 +50,9 @@ def serve(path: Path) -> int:
         sockets = Supervisor.bind(settings, inherited)
         _prepare(settings)
         become(settings.user)
+        starter = _nursery(settings, sockets, stack)
         site = Site.open(settings)
+        stack.callback(site.close)
     except (SettingsError, PrivilegeError, SiteError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - a start that fails speaks to whoever started it
         return EX_CONFIG
@@ -51,13 +63,23 @@ def serve(path: Path) -> int:
     try:
         keep(settings, settings.state_dir)
         site.publish(settings)
-        supervisor = Supervisor(path.absolute(), settings, site, Notifier(os.environ))
+        supervisor = Supervisor(path.absolute(), settings, site, Notifier(os.environ), starter)
         return asyncio.run(to_the_end(supervisor.run(sockets)))
     except (OSError, ControlUnavailable) as error:
         print(f"sluice: {error}", file=sys.stderr)  # noqa: T201 - as above
         return EX_OSERR
-    finally:
-        site.close()
+
+
+def _nursery(settings: Settings, sockets: Sequence[Sequence[socket.socket]], stack: ExitStack) -> Starter:
+    """What starts workers. Call it with the rights that they are to have, before a thread or a database is there."""
+    if not possible():
+        return Executed()
+    modules = ["router.daemon.worker_process"]
+    if settings.ldaps:
+        modules += ["router.daemon.directory_process", "router.directory.lookups"]
+    nursery = Nursery.fork(modules, unwanted=[one for row in sockets for one in row])
+    stack.callback(nursery.close)
+    return nursery
 
 
 def _prepare(settings: Settings) -> None:

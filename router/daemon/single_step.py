@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from router.deliver.lanes import Handle
+from router.deliver.place import Place
 from router.model.envelope import Work
 from router.spool.desk import Desk
 from router.spool.finding import QueueFilter
@@ -31,11 +32,11 @@ class SingleStep:
     def guard(self, handle: Handle) -> Handle:
         """`handle`, one message at a time and with the note around it."""
 
-        async def guarded(lane: str, work: Work) -> None:
+        async def guarded(lane: str, work: Work, place: Place) -> None:
             async with self._lock:
                 await asyncio.to_thread(self._write, work.message.queue_id)
                 try:
-                    await handle(lane, work)
+                    await handle(lane, work, place)
                 finally:
                     # Whoever gets here has not died of it: an exception or a stop is no reason to park the message.
                     with contextlib.suppress(OSError):

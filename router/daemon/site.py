@@ -26,6 +26,9 @@ from router.settings.schema import Settings
 from router.spool.schema import sync_directory
 from router.spool.setting_aside import aside
 
+_LOOK = 1.0
+"""Seconds to wait for a lock when members are looked at: whoever keeps it may be the one to be found."""
+
 
 class SiteError(RuntimeError):
     """The state on disk does not allow a start; the message says what to do."""
@@ -112,8 +115,8 @@ class Site:
 
     def silent_members(self) -> dict[int, int]:
         """Applied epoch, by pid, of the members that have not applied the latest changes."""
-        epoch = self._database.run_read(current_epoch)
-        found = self._database.run_read(members.all_members)
+        epoch = self._database.run_read(current_epoch, _LOOK)
+        found = self._database.run_read(members.all_members, _LOOK)
         return {member.pid: member.applied for member in found if member.node == self._node and member.applied < epoch}
 
     def alarm(self, kind: str, key: str, text: str) -> None:

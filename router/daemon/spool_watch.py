@@ -25,6 +25,7 @@ class Patient(Protocol):
     def trouble(self) -> str: ...
 
     def unhealthy(self) -> Reply | None: ...
+    def pause(self) -> float: ...
 
 
 class Bell(Protocol):
@@ -52,13 +53,14 @@ class SpoolWatch:
     def look(self) -> None:
         """One look."""
         reply = self._spool.unhealthy()
-        short = reply is not None and reply.enhanced == "4.3.1"
+        refused = reply is not None and reply.enhanced == "4.3.1"
+        short = refused or (reply is None and self._spool.pause() > 0)
         if short:
             self._bell.alarm(AlarmKind.SPOOL_SPACE, self._key, self._spool.trouble or "too little space or inodes")
         elif self._short:
             self._bell.clear(AlarmKind.SPOOL_SPACE, self._key)
         self._short = short
-        if reply is not None and not short:
+        if reply is not None and not refused:
             self._bell.alarm(AlarmKind.SPOOL_ERROR, self._key, self._spool.trouble or reply.text)
         findings = self._spool.findings
         if findings:

@@ -17,7 +17,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Coroutine, Sequence
 from functools import partial
@@ -30,12 +29,15 @@ from router.daemon.companion import Companion
 from router.daemon.damaged import EX_DAMAGED
 from router.daemon.notify import Notifier
 from router.daemon.site import Site
+from router.daemon.starting import Order, Process, Starter
 from router.errors import SluiceError
 from router.settings.change import refuse_reload
 from router.settings.loader import load
 from router.settings.published import keep, kept_at
 from router.settings.schema import Settings
 
+_STOPPED = -1
+"""In place of an epoch that was applied."""
 log = logging.getLogger("sluice.supervisor")
 
 _READY = b"ready\n"
@@ -53,11 +55,12 @@ class StartError(RuntimeError):
 class Supervisor:
     """Runs until SIGTERM or SIGINT."""
 
-    def __init__(self, path: Path, settings: Settings, site: Site, notifier: Notifier) -> None:
+    def __init__(self, path: Path, settings: Settings, site: Site, notifier: Notifier, starter: Starter) -> None:
         self._path = path
         self._settings = settings
         self._site = site
         self._notifier = notifier
+        self._starter = starter
         self._children: list[Child] = []
         self._stopping = asyncio.Event()
         self._silent_since: dict[int, tuple[int, float]] = {}
@@ -67,7 +70,7 @@ class Supervisor:
         self._numbering: asyncio.Lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._exit_code = 0
-        self._follower = Companion("directory follower", self._follow, partial(self._alarm, DOWN, FOLLOWER))
+        self._follower = Companion("directory follower", self._follow, starter, partial(self._alarm, DOWN, FOLLOWER))
 
     @staticmethod
     def bind(settings: Settings, inherited: Sequence[socket.socket]) -> list[list[socket.socket]]:
@@ -197,32 +200,26 @@ class Supervisor:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
-    def _command(self, child: Child, ready: int) -> list[str]:
-        """What starts a worker; `ready` is the descriptor on which it says that it serves."""
-        fds = ",".join(str(one.fileno()) for one in child.sockets)
-        return [
-            sys.executable, "-m", "router.daemon.worker_process", str(kept_at(self._settings)),
-            "--slot", str(child.slot), "--spool", str(child.spool), "--ready", str(ready),
-            "--supervisor", str(os.getpid()),
+    def _order(self, child: Child, ready: int) -> Order:
+        """A worker; `ready` is the descriptor on which it says that it serves."""
+        words = (
+            str(kept_at(self._settings)), "--slot", str(child.slot), "--spool", str(child.spool),
             "--workers", str(max(1, len([one for one in self._children if not one.drains_only]))),
-            *(["--listen", fds] if fds else []),
             *(["--single-step"] if child.single_step(time.monotonic()) else []),
-        ]  # fmt: skip
+        )  # fmt: skip
+        listen = tuple(one.fileno() for one in child.sockets)
+        return Order("worker_process", f"sluice-worker{child.slot}", words, ready, listen)
 
-    def _follow(self) -> list[str] | None:
-        """What starts the process that follows the directories."""
+    def _follow(self) -> Order | None:
+        """The process that follows the directories."""
         if not self._settings.ldaps:
             return None
-        kept = str(kept_at(self._settings))
-        return [sys.executable, "-m", "router.daemon.directory_process", kept, "--supervisor", str(os.getpid())]
+        return Order("directory_process", "sluice-follower", (str(kept_at(self._settings)),))
 
     async def _run_once(self, child: Child) -> int:
         read_end, write_end = os.pipe()
-        fds = [one.fileno() for one in child.sockets]
         try:
-            child.process = await asyncio.create_subprocess_exec(
-                *self._command(child, write_end), pass_fds=(*fds, write_end), stdin=asyncio.subprocess.DEVNULL
-            )
+            child.process = await self._starter.start(self._order(child, write_end))
         except BaseException:
             os.close(read_end)
             raise
@@ -269,13 +266,14 @@ class Supervisor:
     async def _watch_acknowledgements(self) -> None:
         while True:
             await asyncio.sleep(min(1.0, self._settings.safety.ack_timeout / 4))
+            # One that was stopped may have a lock of the control database in its hands, in everybody's way.
+            stopped = {one.process.pid: _STOPPED for one in self._children if one.process is not None and one.stopped}
             try:
                 silent = await asyncio.to_thread(self._site.silent_members)
             except Exception as error:  # noqa: BLE001 - an unreadable control database is the workers' affair too
                 log.warning("members cannot be watched: %s", error)
-                self._silent_since.clear()  # they could not acknowledge either
-                continue
-            for slot, pid in self._kill_silent(silent):
+                silent = {}  # they could not acknowledge either
+            for slot, pid in self._kill_silent({**silent, **stopped}):
                 await self._alarm("member-silent", f"worker {slot}", f"pid {pid} was killed")
 
     def _kill_silent(self, silent: dict[int, int]) -> list[tuple[int, int]]:
@@ -351,6 +349,6 @@ class Supervisor:
             log.warning("the alarm %s cannot be written: %s", kind, error)
 
 
-def _send(process: asyncio.subprocess.Process, number: int) -> None:
+def _send(process: Process, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(number)

@@ -188,7 +188,7 @@ class Wiring:
         lanes = Lanes(a.guard(dispatcher.dispatch), dispatcher.failed, self._limit, claims, a.clock.monotonic)
         feeder = Feeder(a.spool, lanes, claims, a.clock, farthest=self._farthest)
         lanes.attach(feeder.low)
-        drain = Drain(a.spool, lanes, claims)
+        drain = Drain(a.spool, lanes, claims, dispatcher.by_route)
         releases = Releases(a.spool, drain, feeder, a.clock)
         concluder.attach(releases)
         dispatcher.attach(lanes, releases, feeder.behind)

@@ -42,6 +42,7 @@ from router.daemon.trace import WorkerTrace
 from router.daemon.wiring import LaneSenders, Surroundings, Wiring, longest_settle
 from router.deliver.inflight import EVERYBODY, InFlight
 from router.deliver.lanes import Handle
+from router.deliver.recall import Recall
 from router.deliver.site import Senders
 from router.errors import SluiceError, SpoolUnavailable
 from router.model.change import Blocking, ChangeSet, Snapshot
@@ -315,7 +316,8 @@ class Worker:
 
     async def _request(self, request: Request) -> object:
         plane = self._wiring.plane
-        return await RequestDesk(self._spool.desk, plane.feeder.nudge, plane.lanes.wake)(request)
+        called_back = Recall(plane.claims, self._inflight)
+        return await RequestDesk(self._spool.desk, plane.feeder.nudge, plane.lanes.wake, called_back)(request)
 
     async def _reload(self) -> None:
         """

@@ -1,4 +1,4 @@
-"""The entry of a worker process, started by the supervisor with `python -m router.daemon.worker_process`."""
+"""The entry of a worker process: forked by the nursery, or `python -m router.daemon.worker_process`."""
 
 import argparse
 import asyncio
@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,10 +27,10 @@ EX_TEMPFAIL = 75
 EX_CONFIG = 78
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run one worker; the exit code."""
     os.umask(0o077)
-    options = _options()
+    options = _options(arguments)
     if not ends_with(options.supervisor):
         print(f"worker {options.slot}: the supervisor has gone", file=sys.stderr)  # noqa: T201 - there is no log yet
         return EX_TEMPFAIL
@@ -62,7 +63,7 @@ def main() -> int:
         sink.close()
 
 
-def _options() -> WorkerOptions:
+def _options(arguments: Sequence[str] | None) -> WorkerOptions:
     parser = argparse.ArgumentParser(prog="sluice-worker")
     parser.add_argument("config", type=Path)
     parser.add_argument("--slot", type=int, required=True)
@@ -72,7 +73,7 @@ def _options() -> WorkerOptions:
     parser.add_argument("--ready", type=int, default=-1)
     parser.add_argument("--single-step", action="store_true")
     parser.add_argument("--supervisor", type=int, default=0)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     return WorkerOptions(
         config=given.config,
         slot=given.slot,

@@ -5,14 +5,15 @@ A recipient may be read from the spool by the feeder, by a release, or come stra
 dispatched by one of them only. Whoever takes it claims its number and gives it back when its outcome is committed.
 
 Guarantees: a number is held by at most one taker. A row that was read before its claim was given back is stale
-(the outcome may have been committed in between) and is not taken: see `Claims.reading`.
+(the outcome may have been committed in between) and is not taken: see `Claims.reading`. A number that an operator's
+change has called in (`call_in`) goes to nobody else, and who holds it sends nothing for it any more.
 
 On failure: nothing here fails; a number given back twice is ignored.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 
 from router.model.envelope import Work
@@ -28,6 +29,8 @@ class Claims:
         self._returned: dict[int, int] = {}
         self._order: deque[tuple[int, int]] = deque()
         self._reads: dict[object, int] = {}
+        self._called: dict[int, asyncio.Future[None]] = {}
+        self._revoked: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -43,6 +46,11 @@ class Claims:
         """The outcomes of these numbers are committed; `tried` is false when they were put back untouched."""
         for number in numbers:
             if number not in self._held:
+                continue
+            self._revoked.discard(number)
+            if (called := self._called.get(number)) is not None:
+                if not called.done():
+                    called.set_result(None)  # it is now held by who called it in
                 continue
             self._held.discard(number)
             if self._reads:
@@ -88,6 +96,42 @@ class Claims:
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(number, []).append(waiter)
         return await waiter
+
+    # --- an operator's change
+
+    def call_in(self, numbers: Iterable[int]) -> dict[int, asyncio.Future[None]]:
+        """
+        Hold these for an operator's change: free ones at once; those that somebody holds are handed over when they are
+        given back, which each future tells. End it by `let_out`.
+        """
+        loop = asyncio.get_running_loop()
+        for number in numbers:
+            called = self._called[number] = loop.create_future()
+            if number not in self._held:
+                self._held.add(number)
+                called.set_result(None)
+        return dict(self._called)
+
+    def let_out(self, changed: Container[int]) -> None:
+        """
+        The change is committed. Those of `changed` that are still in somebody's hands were read before it: they are
+        not to be sent, only given back.
+        """
+        calls, self._called = self._called, {}
+        for number, called in calls.items():
+            if called.done():
+                self.give_back((number,), tried=False)
+            elif number in changed:
+                self._revoked.add(number)
+
+    @property
+    def calling(self) -> bool:
+        """Whether any number may be called back."""
+        return bool(self._called or self._revoked)
+
+    def called_back(self, number: int) -> bool:
+        """Who holds this number is to give it back instead of sending anything for it."""
+        return number in self._revoked or number in self._called
 
     def _forget(self) -> None:
         # The oldest read under way bounds what must be remembered; dicts keep the order of insertion.

@@ -10,6 +10,7 @@ On failure: nothing here fails or waits; all of it runs on the event loop betwee
 
 import itertools
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 
 from router.model.change import Blocking, Ended
 from router.model.mailbox import Hold
@@ -29,6 +30,7 @@ class Entry:
         "lane",
         "message_id",
         "number",
+        "numbers",
         "passed",
         "queue_id",
         "since",
@@ -37,9 +39,18 @@ class Entry:
     )
 
     def __init__(
-        self, number: int, keys: frozenset[str], lane: str, queue_id: str, message_id: str, since: float
+        self,
+        number: int,
+        keys: frozenset[str],
+        lane: str,
+        queue_id: str,
+        message_id: str,
+        since: float,
+        numbers: frozenset[int] = frozenset(),
     ) -> None:
         self.number = number
+        self.numbers = numbers
+        """The recipients, by their numbers in the spool."""
         self.keys = keys
         self.lane = lane
         self.queue_id = queue_id
@@ -91,9 +102,17 @@ class InFlight:
     def entries(self) -> tuple[Entry, ...]:
         return tuple(self._entries)
 
-    def register(self, keys: Iterable[str], lane: str, queue_id: str, message_id: str, since: float) -> Entry:
+    def register(
+        self,
+        keys: Iterable[str],
+        lane: str,
+        queue_id: str,
+        message_id: str,
+        since: float,
+        numbers: Iterable[int] = (),
+    ) -> Entry:
         """Enter a delivery; call it in the same synchronous step as the decision (barrier rule 1)."""
-        entry = Entry(next(self._numbers), frozenset(keys), lane, queue_id, message_id, since)
+        entry = Entry(next(self._numbers), frozenset(keys), lane, queue_id, message_id, since, frozenset(numbers))
         self._entries.add(entry)
         for key in entry.keys:
             self._by_mailbox.setdefault(key, set()).add(entry)
@@ -112,6 +131,10 @@ class InFlight:
                     del self._by_mailbox[key]
         if entry.watched:
             self._ended(Ended(entry.number, in_doubt=in_doubt, message_id=entry.message_id))
+
+    def sending(self, numbers: AbstractSet[int]) -> list[Entry]:
+        """Deliveries under way to any of these recipients; not those whose outcome is committed as in doubt."""
+        return [one for one in self._entries if one.stage_name != IN_DOUBT and not one.numbers.isdisjoint(numbers)]
 
     def hold(self, mailbox: str, hold: Hold, *, everything: bool = False) -> list[Blocking]:
         """

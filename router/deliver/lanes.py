@@ -3,6 +3,8 @@ Lanes: one short in-memory queue per next hop, worked on by as many deliveries a
 
 Guarantees: a lane never holds more than its window, so the queue proper stays on disk; a slow or silent next hop
 keeps only its own lane waiting; released mail and live mail of a lane take turns. A recipient in a lane is claimed.
+A delivery that its next hop has answered makes room for the next one while its outcome is being committed; of those
+are at most `SETTLING` in a worker, for as many may come twice if the machine dies just then.
 
 On failure: an error while handling work is given to `failed`, which must leave the recipients safe in the spool;
 the lane goes on.
@@ -12,8 +14,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from router.deliver.claims import Claims
+from router.deliver.place import Place
 from router.model.envelope import Work
 
 log = logging.getLogger(__name__)
@@ -22,10 +26,12 @@ _SET_ASIDE = 60.0
 """Seconds until recipients that could not even be put off are given back: less would spin at what is wrong."""
 _IN_A_ROW = 8
 """Pieces of work until others get their turn at the latest: what only hands mail over to another lane never waits."""
+SETTLING = 100
+"""Deliveries that have been answered and are not committed, beyond those that have a place."""
 ROUTE_LANE = ""
 """Recipients whose next hop is not known yet; it never rests and cannot be paused."""
 
-Handle = Callable[[str, Work], Awaitable[None]]
+Handle = Callable[[str, Work, Place], Awaitable[None]]
 
 
 class Lane:
@@ -56,8 +62,8 @@ class Lanes:
     """
     All lanes of a worker. Event-loop thread only. Times are monotonic seconds.
 
-    `handle` dispatches one piece of work and returns when its outcomes are committed; `low` is called when a lane
-    has room again.
+    `handle` dispatches one piece of work and returns when its outcomes are committed; it may leave its place before.
+    `low` is called when a lane has room again.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class Lanes:
         self._paused: frozenset[str] = frozenset()
         self._stopped = True
         self._suspended = False
+        self._settling = 0
 
     def attach(self, low: Callable[[str], None]) -> None:
         """The feeder feeds the lanes and is told by them: called once, before anything starts."""
@@ -220,7 +227,8 @@ class Lanes:
             return
         now = self._monotonic()
         for lane in tuple(self._lanes.values()):
-            if not (lane.active or lane.waiting or lane.first or lane.paused or lane.resting_until > now):
+            busy = lane.active or lane.running or lane.waiting or lane.first
+            if not (busy or lane.paused or lane.resting_until > now):
                 del self._lanes[lane.name]
 
     def _put_back(self, lane: Lane) -> None:
@@ -243,26 +251,47 @@ class Lanes:
         """One piece of work after another while there is some: a task for each costs more than its start."""
         work: Work | None = first
         pieces = 0
+        place = Place(partial(self._leave, lane))
         try:
             while work is not None:
-                await self._work(lane, work)
+                await self._work(lane, work, place)
                 pieces += 1
                 if pieces % _IN_A_ROW == 0:
                     await asyncio.sleep(0)
-                lane.active -= 1
+                self._vacate(lane, place)
                 work = self._next(lane)
                 lane.active += 1
-                if len(lane.waiting) * 2 <= self._window:
-                    self._low(lane.name)
+                place.occupied = True
+                self._ask_for_more(lane)
         finally:
-            lane.active -= 1
+            self._vacate(lane, place)
             self._fill(lane)
 
-    async def _work(self, lane: Lane, work: Work) -> None:
+    def _leave(self, lane: Lane) -> bool:
+        """A delivery was answered and only has to be committed: the next one may begin, unless too many are so far."""
+        if self._settling >= SETTLING:
+            return False
+        self._settling += 1
+        lane.active -= 1
+        self._fill(lane)
+        self._ask_for_more(lane)
+        return True
+
+    def _vacate(self, lane: Lane, place: Place) -> None:
+        if place.occupied:
+            lane.active -= 1
+        else:
+            self._settling -= 1
+
+    def _ask_for_more(self, lane: Lane) -> None:
+        if len(lane.waiting) * 2 <= self._window:
+            self._low(lane.name)
+
+    async def _work(self, lane: Lane, work: Work, place: Place) -> None:
         count = len(work.recipients)
         lane.running += count
         try:
-            await self._handle(lane.name, work)
+            await self._handle(lane.name, work, place)
         except Exception as error:  # noqa: BLE001 - whatever it was, the lane must live and the mail stay queued
             await self._put_off(lane, work, error)
         finally:

@@ -12,9 +12,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import IO, Protocol, Self
 
 _TAIL = 4000
 
@@ -23,14 +23,58 @@ class RelayFailed(RuntimeError):
     """The relay did not start, or ended by itself; the message has the end of its log."""
 
 
+class Launched(Protocol):
+    """A process, as `subprocess.Popen` has it."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int) -> None: ...
+
+
+Launch = Callable[[list[str], Mapping[str, str], IO[bytes]], Launched]
+"""Arguments of `sluice`, the whole environment, where both outputs go; the leader of a session of its own."""
+
+
+def launch(arguments: list[str], environment: Mapping[str, str], output: IO[bytes]) -> Launched:
+    """A new interpreter."""
+    return subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-m", "router", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def _standing(session: int) -> str:
+    """What each process of a session is waiting for, as the kernel tells it."""
+    lines = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            name, _, rest = stat.read_text(errors="replace").partition("(")[2].rpartition(")")
+            if rest.split()[3] == str(session):
+                where = stat.with_name("wchan").read_text(errors="replace")
+                lines.append(f"{stat.parent.name} {name}: {rest.split()[0]} {where}")
+    return "\n".join(lines)
+
+
 class RelayProcess:
     """One `sluice serve`. `log` receives its standard error; times in seconds."""
 
-    def __init__(self, config: Path, log: Path, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, config: Path, log: Path, *, environment: Mapping[str, str] | None = None, launch: Launch = launch
+    ) -> None:
         self.config = config
         self.log = log
         self._environment = dict(environment or {})
-        self._process: subprocess.Popen[bytes] | None = None
+        self._launch = launch
+        self._process: Launched | None = None
 
     @property
     def pid(self) -> int:
@@ -44,10 +88,7 @@ class RelayProcess:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener, self.log.open("ab") as log:
             listener.bind(f"\0{address}")
             environment = os.environ | {"SLUICE_ALLOW_ROOT": "yes", "NOTIFY_SOCKET": f"@{address}"} | self._environment
-            command = [sys.executable, "-m", "router", "--config", str(self.config), "serve"]
-            self._process = subprocess.Popen(  # noqa: S603 - our own program
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
-            )
+            self._process = self._launch(["--config", str(self.config), "serve"], environment, log)
             try:
                 self._wait_ready(listener, time.monotonic() + patience)
             except BaseException:
@@ -63,13 +104,13 @@ class RelayProcess:
                     return
             if self._process is not None and self._process.poll() is not None:
                 raise RelayFailed(f"the relay ended with {self._process.returncode}:\n{self.tail()}")
-        raise RelayFailed(f"the relay is not ready:\n{self.tail()}")
+        raise RelayFailed(f"the relay is not ready:\n{self.tail()}\n{_standing(self.pid)}")
 
     def stop(self, patience: float = 40.0) -> int:
         """SIGTERM, and wait; the exit code."""
         if self._process is None:
             return 0
-        self._process.terminate()
+        self._process.send_signal(signal.SIGTERM)
         try:
             code = self._process.wait(patience)
         except subprocess.TimeoutExpired:

@@ -19,7 +19,7 @@ from router.directory.faults import Fault, Muddled, Unfit
 from router.directory.meaning import Meaning
 from router.directory.printable import printable
 from router.directory.servers import Servers
-from router.model.directory import DirectoryItem, DomainEntry, Entry, RawEntry, Unplaced
+from router.model.directory import DirectoryItem, DomainEntry, Entry, RawEntry, Unplaced, is_catch_all
 from router.settings.directory import Ldap
 
 Items = tuple[DirectoryItem, ...]
@@ -42,8 +42,13 @@ class Inquiry:
         self._servers = servers
         self._attributes = tuple(meaning.attributes())
 
-    def ask(self, keys: Sequence[str], until: float) -> Told:
-        """An answer for each of the keys, by `until` (`time.monotonic()`)."""
+    def ask(self, keys: Sequence[str], until: float, *, whole: bool = False) -> Told:
+        """
+        An answer for each of the keys, by `until` (`time.monotonic()`).
+
+        `whole`: beside each catch-all stand the addresses for whose sake it is asked for. When all addresses have an
+        entry, there is no entry for a catch-all as far as the server said; nobody looks whether that is a "no".
+        """
         answers: dict[str, Items | Fault] = {}
         parts = [tuple(keys)]
         while parts:
@@ -51,9 +56,11 @@ class Inquiry:
             try:
                 found = self._search(part, until)
                 denied = [key for key in part if not any(isinstance(item, Entry) for item in found[key])]
-                if len(denied) < len(part):
+                if whole and len(part) == len(keys) > len(denied) and all(map(is_catch_all, denied)):
+                    denied = []
+                if denied and len(denied) < len(part):
                     found = {key: items for key, items in found.items() if key not in denied}
-                    parts += [tuple(denied)] if denied else []
+                    parts.append(tuple(denied))
                 answers.update(found)
             except Unfit as error:
                 if len(part) == 1:

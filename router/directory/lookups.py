@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from router.directory.breaker import Breaker
 from router.directory.faults import Fault
@@ -22,7 +23,7 @@ from router.directory.inquiry import Inquiry, Items, Told
 from router.directory.meaning import Meaning
 from router.directory.servers import Servers
 from router.errors import LookupFailed
-from router.model.directory import DirectoryItem
+from router.model.directory import DirectoryItem, is_catch_all
 from router.settings.directory import Ldap
 
 BATCH = 200
@@ -30,6 +31,8 @@ BATCH = 200
 BATCH_OCTETS = 16 * 1024
 """Of all keys in one search: slapd ends a connection that sends more than 256 KiB at once."""
 MAX_WAITING = 10_000
+GATHERING = 0.02
+"""Seconds for which questions gather while a search is under way: a search for five costs little more than for one."""
 _GRACE = 2.0
 
 
@@ -40,6 +43,8 @@ class _Flight:
     key: str
     answer: "asyncio.Future[Items | Fault]"
     waiters: int = 0
+    alone: bool = False
+    """Somebody asks for a catch-all and for no address."""
 
 
 class LdapLookups:
@@ -55,6 +60,8 @@ class LdapLookups:
         self._waiting: dict[str, _Flight] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._scheduled = False
+        self._begun = 0.0
+        self._split = False
         self._closed = False
 
     @property
@@ -71,7 +78,8 @@ class LdapLookups:
             raise LookupFailed("the directory does not answer")
         if len(self._waiting) + len(wanted) > MAX_WAITING:
             raise LookupFailed("too many addresses wait for the directory")
-        flights = [self._join(key) for key in wanted]
+        alone = all(map(is_catch_all, wanted))
+        flights = [self._join(key, alone=alone) for key in wanted]
         try:
             _, late = await asyncio.wait([flight.answer for flight in flights], timeout=self._deadline)
         finally:
@@ -94,12 +102,13 @@ class LdapLookups:
             await asyncio.gather(*tasks, return_exceptions=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _join(self, key: str) -> _Flight:
+    def _join(self, key: str, *, alone: bool) -> _Flight:
         loop = asyncio.get_running_loop()
         flight = self._waiting.get(key)
         if flight is None:
             flight = self._waiting[key] = _Flight(key, loop.create_future())
         flight.waiters += 1
+        flight.alone |= alone
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._start)
@@ -108,13 +117,19 @@ class LdapLookups:
     def _start(self) -> None:
         self._scheduled = False
         while self._waiting and len(self._running) < self._parallel:
+            rest = self._begun + GATHERING - time.monotonic()
+            if self._running and rest > 0 and not self._closed:
+                self._scheduled = True
+                asyncio.get_running_loop().call_later(rest, self._start)
+                return
             if self._closed or self._breaker.refuses():
                 self._fail_waiting(LookupFailed("the directory does not answer"))
                 return
             batch = self._take()
             if batch:
                 self._breaker.sent()
-                task = asyncio.get_running_loop().create_task(self._serve(batch))
+                self._begun = time.monotonic()
+                task = asyncio.get_running_loop().create_task(self._serve(batch, whole=self._is_whole(batch)))
                 self._running.add(task)
 
     def _take(self) -> list[_Flight]:
@@ -129,13 +144,18 @@ class LdapLookups:
                 batch.append(flight)
         return batch
 
-    async def _serve(self, batch: list[_Flight]) -> None:
+    def _is_whole(self, batch: list[_Flight]) -> bool:
+        """Whether no question is split between this batch and another, and none is about a catch-all alone."""
+        split, self._split = self._split, bool(self._waiting)
+        return not (split or self._split or any(flight.alone for flight in batch))
+
+    async def _serve(self, batch: list[_Flight], *, whole: bool) -> None:
         keys = [flight.key for flight in batch]
         told: Told | None = None
         failure: Exception | None = None
         try:
             loop, until = asyncio.get_running_loop(), time.monotonic() + self._deadline
-            told = await loop.run_in_executor(self._pool, self._inquiry.ask, keys, until)
+            told = await loop.run_in_executor(self._pool, partial(self._inquiry.ask, keys, until, whole=whole))
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             failure = error
         finally:

@@ -5,7 +5,8 @@ A raw entry is what the server sent; an `Entry` or a `DomainEntry` is what it me
 everywhere (`local@domain`, and `@domain` for a catch-all), DNs are as the server spells them.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
@@ -98,6 +99,15 @@ class DomainEntry:
 
 
 DirectoryItem = Entry | DomainEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a directory answered to a question. `asked` is when that was put, in wall-clock seconds."""
+
+    items: Sequence[DirectoryItem]
+    asked: float = math.inf
+    """Without it the answer counts as one of this moment."""
 
 
 @dataclass(frozen=True, slots=True)

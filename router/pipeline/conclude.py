@@ -93,7 +93,8 @@ class Concluder:
                 if wanted := [one for one in concluded if one[2]]:
                     report, concluded = await self._report(message, concluded, wanted)
                 outcomes = [outcome for _, outcome, _ in concluded]
-                settled = await self._settle(message, outcomes, report)
+                urgent = self._releases.urgent([recipient for recipient, _, _ in concluded])
+                settled = await self._settle(message, outcomes, report, urgent=urgent)
                 break
             except SluiceError as error:
                 log.warning("outcomes of %s cannot be committed yet: %s", message.queue_id, error)
@@ -110,11 +111,13 @@ class Concluder:
         if held:
             self._releases.settled_as_held(held)
 
-    async def _settle(self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None) -> Settled:
+    async def _settle(
+        self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None, *, urgent: bool
+    ) -> Settled:
         if not any(outcome.opens for outcome in outcomes):
-            return await self._queue.settle(message, outcomes, report)
+            return await self._queue.settle(message, outcomes, report, urgent=urgent)
         with self._claims.reading() as began:
-            settled = await self._queue.settle(message, outcomes, report)
+            settled = await self._queue.settle(message, outcomes, report, urgent=urgent)
             # Between the commit and now the feeder may have read and even delivered the new rows.
             if settled.opened is not None:
                 self._begin(settled.opened, began)

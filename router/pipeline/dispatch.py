@@ -12,24 +12,27 @@ the same reason a delivery that is cut off after its final dot stays registered 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from router.deliver.claims import Claims
 from router.deliver.inflight import IN_DOUBT, Entry, InFlight
-from router.deliver.lanes import Lanes
+from router.deliver.lanes import ROUTE_LANE, Lanes
+from router.deliver.place import Place
 from router.errors import BodyDamaged, LookupFailed, reply_for
 from router.model.address import Address
 from router.model.envelope import QueuedMessage, QueuedRecipient, Work
 from router.model.parcel import Parcel, ParcelRecipient, Verdict
 from router.model.reply import Reply
-from router.model.route import MX_PREFIX, DispatchFacts, Held, Later
+from router.model.route import Deliver, DispatchFacts, Held, Later
 from router.pipeline.chain import addressed, on_behalf, passed
 from router.pipeline.conclude import Concluded, Concluder, merged, portions
+from router.pipeline.custody import Custody
 from router.pipeline.expansion import original
-from router.pipeline.plan import Here, Plan, Routed, make_plan
+from router.pipeline.plan import Here, Plan, Routed, make_plan, named
 from router.pipeline.ports import Rules, Signer, Trace
+from router.pipeline.reachability import Reachability
 from router.pipeline.releases import Releases
 from router.pipeline.trouble import note_lookup, note_route
 from router.ports import Classifier, Clock, Queue, Router, Sender
@@ -44,24 +47,6 @@ _ROUNDS = 12
 _SET_ASIDE = 60.0
 """Seconds until recipients that could not even be put off are given back: less would spin at what is wrong."""
 _NO_FACTS = DispatchFacts()
-_REMEMBERED = 1000
-"""Lanes whose failures are counted; domains that cannot be reached come and go without end."""
-
-
-class Custody:
-    """
-    Which recipients of a dispatch are still in its hands: not settled, and not handed over to another lane. Whatever
-    goes wrong, only these may be put off; the others are somebody else's by now. `sent` went past a final dot.
-    """
-
-    __slots__ = ("own", "sent")
-
-    def __init__(self, recipients: Iterable[QueuedRecipient]) -> None:
-        self.own = {r.number for r in recipients}
-        self.sent: set[int] = set()
-
-    def let_go(self, recipients: Iterable[QueuedRecipient]) -> None:
-        self.own.difference_update([r.number for r in recipients])
 
 
 class Dispatcher:
@@ -95,13 +80,14 @@ class Dispatcher:
         self._lanes: Lanes
         self._releases: Releases
         self._behind: Callable[[str], None]
-        self._unreachable: dict[str, int] = {}
+        self._reachability: Reachability
         self.interrupted = False
         """A stop has cut off a delivery after its final dot: this incarnation did not end cleanly."""
 
     def attach(self, lanes: Lanes, releases: Releases, behind: Callable[[str], None]) -> None:
         """Lanes and releases call the dispatcher and the other way round."""
         self._lanes = lanes
+        self._reachability = Reachability(lanes, self._trace)
         self._releases = releases
         self._behind = behind
         self._concluder.hand_to(self.offer)
@@ -119,9 +105,24 @@ class Dispatcher:
             self._claims.give_back((r.number for r in work.recipients), tried=False)
             self._behind(lane)
 
-    async def dispatch(self, lane: str, work: Work) -> None:
+    def by_route(self, work: Work) -> tuple[str, Work]:
+        """
+        The lane that this one recipient belongs to as far as it is known now, and the work in that lane's name: it
+        spares a dispatch that only hands over. `ROUTE_LANE` when it takes more than a look. Decides nothing.
+        """
+        (recipient,) = work.recipients
+        try:
+            one = self._route(recipient, work.message, {}, self._clock.wall())
+        except Exception:  # noqa: BLE001 - the dispatch meets it again, and knows what to do
+            return ROUTE_LANE, work
+        if not isinstance(one.route, Deliver):
+            return ROUTE_LANE, work
+        lane = one.route.lane
+        return lane, Work(work.message, (replace(named(one), lane=lane),))
+
+    async def dispatch(self, lane: str, work: Work, place: Place) -> None:
         """Deliver, keep or give up these claimed recipients; on return each has an outcome or another lane."""
-        custody = Custody(work.recipients)
+        custody = Custody(work.recipients, place.leave)
         try:
             await self._dispatch(lane, work, custody)
         except Exception as error:  # noqa: BLE001 - whatever it was, the mail must stay queued
@@ -136,11 +137,22 @@ class Dispatcher:
         while left and stuck < _ROUNDS:
             before = len(left)
             failures = await self._learn(left)
+            if self._claims.calling:
+                left = self._keep(lane, left, custody)
             plan, entry = self._decide(lane, message, left, failures)
             left = await self._carry_out(lane, message, plan, entry, custody)
             stuck = 0 if len(left) < before else stuck + 1
         if left:
             await self._commit(message, [self._concluder.not_now(message, r) for r in left], custody)
+
+    def _keep(self, lane: str, left: tuple[QueuedRecipient, ...], custody: Custody) -> tuple[QueuedRecipient, ...]:
+        """Without what an operator has called back: that goes back, in one step with the decision on the others."""
+        back = [one for one in left if self._claims.called_back(one.number)]
+        self._claims.give_back((one.number for one in back), tried=False)
+        custody.let_go(back)
+        if back:
+            self._behind(lane)
+        return tuple([one for one in left if one not in back])
 
     async def _put_off(self, lane: str, work: Work, custody: Custody, error: BaseException) -> None:
         """An error of ours: what is still in our hands is put off, so that one message cannot spin."""
@@ -207,7 +219,8 @@ class Dispatcher:
                 self._releases.decided_held(one.route.mailbox)
         if not plan.here or self._lanes.closed(lane):
             return plan, None
-        entry = self._inflight.register(plan.keys, lane, message.queue_id, message.header.message_id, now)
+        known = lane, message.queue_id, message.header.message_id, now
+        entry = self._inflight.register(plan.keys, *known, plan.numbers)
         return plan, entry
 
     def _route(
@@ -317,7 +330,7 @@ class Dispatcher:
             broken = [one.recipient for here in plan.here for one in here.all]
             await self._commit(message, [self._concluder.quarantined(message, r, error) for r in broken], custody)
             return False
-        self._note_reachability(lane, verdicts)
+        self._reachability.note(lane, verdicts, self._rules)
         concluded: list[Concluded] = []
         for here, verdict in zip(plan.here, verdicts, strict=True):
             if verdict.no_attempt or verdict.split:
@@ -326,6 +339,9 @@ class Dispatcher:
             for one in here.all:
                 certain = self._certain(one, verdict)
                 concluded.append(self._concluder.verdict(message, one, verdict, lane, since, certain=certain))
+        if not again:
+            # Nothing more is sent from here: the next hop need not wait for our disk.
+            custody.leave_place()
         await self._commit(message, merged(concluded, plan), custody)
         return any(verdict.in_doubt for verdict in verdicts)
 
@@ -364,23 +380,6 @@ class Dispatcher:
     async def _blocks(self, message: QueuedMessage) -> AsyncIterator[bytes]:
         async for block in await self._queue.body(message):
             yield block
-
-    def _note_reachability(self, lane: str, verdicts: Sequence[Verdict]) -> None:
-        tried = [verdict for verdict in verdicts if not verdict.no_attempt]
-        if not [verdict for verdict in tried if verdict.unreachable]:
-            if tried and lane in self._unreachable:
-                del self._unreachable[lane]
-                self._trace.clear(AlarmKind.STORE_DOWN, lane)
-            return
-        if self._lanes.rests(lane):
-            return  # one of several that were under way together when the next hop went away: one failure
-        if len(self._unreachable) >= _REMEMBERED and lane not in self._unreachable:
-            self._unreachable.pop(next(iter(self._unreachable)))
-        failures = self._unreachable[lane] = self._unreachable.get(lane, 0) + 1
-        self._lanes.rest(lane, self._rules.rest(failures))
-        if not lane.startswith(MX_PREFIX):
-            # A domain outside that cannot be reached is nothing for the operators of this site.
-            self._trace.alarm(AlarmKind.STORE_DOWN, lane, str(tried[0].reply))
 
 
 def _parcel_recipient(here: Here) -> ParcelRecipient:

@@ -73,6 +73,11 @@ class Plan(NamedTuple):
         return frozenset(keys)
 
     @property
+    def numbers(self) -> list[int]:
+        """The recipients of the transaction."""
+        return [one.recipient.number for here in self.here for one in here.all]
+
+    @property
     def forwarded(self) -> tuple[str, ...]:
         """Every mailbox by whose forward something in the transaction is sent on."""
         return tuple(dict.fromkeys([key for here in self.here for one in here.all for key in one.recipient.via]))
@@ -94,7 +99,7 @@ def make_plan(lane: str, routed: Sequence[Routed], most: int) -> Plan:
         if not isinstance(one.route, Deliver):
             rest.append(one)
         elif one.route.lane != lane:
-            away.setdefault(one.route.lane, []).append(_named(one))
+            away.setdefault(one.route.lane, []).append(named(one))
         elif one.route.wire in here:
             here[one.route.wire].append(one)
         elif len(here) < most and (not here or bool(one.recipient.via) is sent_on):
@@ -110,7 +115,7 @@ def make_plan(lane: str, routed: Sequence[Routed], most: int) -> Plan:
     )
 
 
-def _named(one: Routed) -> QueuedRecipient:
+def named(one: Routed) -> QueuedRecipient:
     """With the mailbox that was found: by that its row is found when the mailbox moves or is released."""
     mailbox = one.mailbox
     if mailbox is None or mailbox.key == one.recipient.mailbox:

@@ -78,6 +78,10 @@ class Receiver:
         """Why MAIL is refused now, or None."""
         return self._spool.unhealthy()
 
+    def pause(self) -> float:
+        """Seconds that MAIL waits."""
+        return self._spool.pause()
+
     async def recipient(self, envelope: Envelope, address: Address) -> Reply | NewRecipient:
         """The reply that refuses one RCPT, or the recipient to be spooled. Raises `SluiceError` (temporary)."""
         found = await self._present(address)

@@ -17,6 +17,7 @@ from router.deliver.drain import Drain
 from router.deliver.feeder import Feeder
 from router.deliver.lanes import ROUTE_LANE
 from router.errors import SluiceError
+from router.model.envelope import QueuedRecipient
 from router.ports import Clock, Queue
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,10 @@ class Releases:
     def draining(self, mailbox: str) -> bool:
         return mailbox in self._drain
 
+    def urgent(self, recipients: Iterable[QueuedRecipient]) -> bool:
+        """Whether the drain of a mailbox stands still until the outcomes of these have committed."""
+        return any(one.draining and self._drain.waits_alone(one.mailbox) for one in recipients)
+
     def arrived(self, mailbox: str) -> None:
         """New mail has queued up behind the released mail of this mailbox."""
         self._drain.begin(mailbox)
@@ -115,9 +120,10 @@ class Releases:
 
     async def _release(self, mailboxes: Sequence[str]) -> None:
         for chunk in _chunks(mailboxes):
-            if await self._insist(self._queue.release, chunk):
-                for mailbox in chunk:
-                    self._drain.begin(mailbox)
+            with self._drain.expecting(chunk):
+                if await self._insist(self._queue.release, chunk):
+                    for mailbox in chunk:
+                        self._drain.begin(mailbox)
 
     async def _reroute(self, mailboxes: Sequence[str]) -> None:
         for chunk in _chunks(mailboxes):

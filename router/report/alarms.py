@@ -76,7 +76,7 @@ _REMEDIES = {
     AlarmKind.CONTROL_DOWN: "The control database cannot be read: nothing is delivered to mailboxes until it can.",
     AlarmKind.RESTORED: "The control database is not the one the spool knows, or an older copy of it: check holds and "
     "homes, then `sluice check --accept-restored`. Until then mail is accepted and kept.",
-    AlarmKind.SPOOL_SPACE: "The disk of the spool is nearly full: new mail gets 452. Make room.",
+    AlarmKind.SPOOL_SPACE: "The disk of the spool is nearly full: new mail is taken slowly, or gets 452. Make room.",
     AlarmKind.SPOOL_ERROR: "The spool reported an I/O error: new mail gets 451. Check disk and kernel log, then "
     "restart.",
     AlarmKind.SPOOL_DAMAGED: "A spool was found damaged and was set aside; a new one takes its place. Check the disk, "

@@ -123,7 +123,8 @@ class Limits(Section):
 
     connections: Count = Field(default=1000, ge=1)
     connections_per_client: Count = Field(default=50, ge=1)
-    recipients: Count = Field(default=1000, ge=100)
+    recipients: Count = Field(default=1000, ge=100, le=32_768)
+    """Of one message; the spool takes no more."""
     errors: Count = Field(default=20, ge=1)
     junk_commands: Count = Field(default=100, ge=0)
     command_timeout: Seconds = 300.0
@@ -133,7 +134,7 @@ class Limits(Section):
     """Octets per second below which DATA is cut off, averaged since its start after the first minute."""
     hop_count: Count = Field(default=50, ge=1)
     minimum_free: Octets = 256 * 1024 * 1024
-    """Octets; below it (or 1.5 x message_size_limit, the larger) MAIL gets 452."""
+    """Octets; below it (or 1.5 x message_size_limit, the larger) MAIL gets 452, and waits below twice that."""
     minimum_free_inodes: Count = Field(default=10_000, ge=0)
 
 

@@ -89,6 +89,7 @@ class Batch:
         "numbers",
         "pages",
         "released",
+        "shortened",
         "unlink",
     )
 
@@ -103,6 +104,8 @@ class Batch:
         self.released: set[str] = set()
         self.pages = 0
         """Rough number of database pages written: tells the writer when a checkpoint is worth it."""
+        self.shortened = False
+        """Pages were given back, which only a copied log makes visible."""
         self._connection = connection
         self._inserts: dict[bulk.Insert, list[tuple[object, ...]]] = {}
         self._leaving = Leaving(connection)

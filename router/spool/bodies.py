@@ -4,9 +4,11 @@ Message bodies: collected in memory up to a threshold, streamed to a file beyond
 Guarantees: a file is fsynced, gets its final name, and its directory is fsynced before a row may name it (PRC7,
 PRC17); it is unlinked only after the removal of that row has committed. Files are 0600, made with O_EXCL and opened
 with O_NOFOLLOW. A body is read out only if its length and SHA-256 are those of its row (PRC8; SHA-256 measured
-faster than BLAKE2b with the CPU's instructions, and an operator can check a file with `sha256sum`). A session's
-memory is bounded by the threshold or one buffer of `CHUNK` octets. All file work runs in a small pool of threads of
-its own, so slow lookups elsewhere cannot starve it.
+faster than BLAKE2b with the CPU's instructions, and an operator can check a file with `sha256sum`); of one larger than
+`VERIFIED_FIRST` the last chunk is, so that it is read once, and a store is never given the whole of it. A session's
+memory is bounded by the threshold or one buffer of `CHUNK` octets, in whatever pieces they come; of all sessions
+together by `CROWDED` octets and two blocks of each, as from there on nobody collects a whole chunk. All file work
+runs in a small pool of threads of its own, so slow lookups elsewhere cannot starve it.
 
 On failure: `SpoolFull` or `SpoolUnavailable` while writing (nothing is retried on the descriptor, PRC18);
 `BodyDamaged` while reading, for a missing, foreign, short or changed file. What a crash leaves behind is unlinked by
@@ -31,15 +33,19 @@ from router.errors import BodyDamaged, SpoolFull, SpoolUnavailable
 from router.model.envelope import QueuedMessage
 from router.ports import Room
 from router.spool.accepting import StoredBody
+from router.spool.failures import NO_SPACE
 from router.spool.schema import sync_directory
 
 BLOCK = 64 * 1024
 CHUNK = 256 * 1024
 """What is collected before a thread writes it, and what a thread reads at once."""
+CROWDED = 8 * 1024 * 1024
+"""Octets of all bodies in memory from which on a thread writes as soon as a block is there, not a whole chunk."""
+VERIFIED_FIRST = 8 * 1024 * 1024
+"""Octets up to which a body is read and verified before anything of it is handed out."""
 BODIES = "bodies"
 _TEMPORARY = "tmp-"
 _NAME = re.compile(r"(?:tmp-)?[0-9a-f]{32}")
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SHORT = frozenset({errno.EMFILE, errno.ENFILE})
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 T = TypeVar("T")
@@ -55,6 +61,8 @@ class Bodies:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="spool-body")
         self.failure: Callable[[OSError], None] = lambda _error: None
         """Told of every I/O error that is neither a full disk nor a lack of descriptors."""
+        self.held = 0
+        """Octets of bodies that arrive, in memory now. Only the event loop's thread changes it."""
 
     def open(self) -> "SpoolBody":
         return SpoolBody(self)
@@ -64,7 +72,7 @@ class Bodies:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in NO_SPACE:
                 raise SpoolFull(f"writing a body: {error}") from error
             if error.errno not in _SHORT:
                 self.failure(error)
@@ -76,18 +84,30 @@ class Bodies:
             self._pool.submit(_unlink_all, self.directory, tuple(names))
 
     async def check(self, message: QueuedMessage) -> None:
-        """Raise `BodyDamaged` unless the message's file is what its row says."""
+        """Raise `BodyDamaged` unless the file is what its row says; of a large one, unless it could be by its form."""
+        await self._read(_verify if message.size <= VERIFIED_FIRST else _look, message)
+
+    async def verify(self, message: QueuedMessage) -> None:
+        """Raise `BodyDamaged` unless the file is what its row says, to the last octet."""
         await self._read(_verify, message)
 
-    async def blocks(self, message: QueuedMessage) -> AsyncIterator[bytes]:
-        """The verified file in blocks of at most 64 KiB."""
+    async def blocks(self, message: QueuedMessage, *, as_it_is: bool = False) -> AsyncIterator[bytes]:
+        """
+        The file in blocks of at most 64 KiB. Raises `BodyDamaged` in place of the last ones of a large one, or never,
+        `as_it_is`.
+        """
         descriptor = await self._read(_open_checked, message)
+        digest = hashlib.sha256() if message.size > VERIFIED_FIRST and not as_it_is else None
         try:
-            offset = 0
-            while chunk := await self._read_chunk(descriptor, offset):
+            offset, held_back = 0, b""
+            while chunk := await self._read_chunk(descriptor, offset, digest):
                 offset += len(chunk)
-                for start in range(0, len(chunk), BLOCK):
-                    yield chunk[start : start + BLOCK]
+                for start in range(0, len(held_back), BLOCK):
+                    yield held_back[start : start + BLOCK]
+                held_back = chunk
+            _compare(message, digest)
+            for start in range(0, len(held_back), BLOCK):
+                yield held_back[start : start + BLOCK]
         finally:
             os.close(descriptor)
 
@@ -114,14 +134,14 @@ class Bodies:
                 raise BodyDamaged(f"{message.queue_id}: the body is no regular file") from error
             raise SpoolUnavailable(f"{message.queue_id}: reading the body: {error}") from error
 
-    async def _read_chunk(self, descriptor: int, offset: int) -> bytes:
+    async def _read_chunk(self, descriptor: int, offset: int, digest: "hashlib._Hash | None") -> bytes:
         """
         A cancelled caller may close the descriptor while the thread reads: pread cannot eat anything from a socket
         that got the same number meanwhile.
         """
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, os.pread, descriptor, CHUNK, offset)
+            return await loop.run_in_executor(self._pool, _read_at, descriptor, offset, digest)
         except OSError as error:
             raise SpoolUnavailable(f"reading a body: {error}") from error
 
@@ -129,32 +149,31 @@ class Bodies:
 class SpoolBody:
     """A message while it arrives (`BodyWriter`). One task uses it; nothing of it survives `discard`."""
 
-    __slots__ = ("_bodies", "_buffer", "_buffered", "_file", "_finished", "size")
+    __slots__ = ("_bodies", "_buffer", "_file", "_finished", "size")
 
     def __init__(self, bodies: Bodies) -> None:
         self.size = 0
         self._bodies = bodies
-        self._buffer: list[bytes] = []
-        self._buffered = 0
+        self._buffer = bytearray()  # not a list of blocks: a client may send octets one by one
         self._file: _GrowingFile | None = None
         self._finished = False
 
     async def write(self, block: bytes) -> None:
         """Append one block. Raises `SpoolUnavailable`, `SpoolFull`; then only `discard` makes sense."""
-        self._buffer.append(block)
-        self._buffered += len(block)
+        self._buffer += block
         self.size += len(block)
+        self._bodies.held += len(block)
         if self._file is None:
             if self.size <= self._bodies.inline_limit:
                 return
             self._file = _GrowingFile(self._bodies.directory, self._bodies.room)
-        if self._buffered >= CHUNK:
+        if len(self._buffer) >= (CHUNK if self._bodies.held <= CROWDED else BLOCK):
             await self._flush()
 
     async def finish(self) -> StoredBody:
         """Make it ready for its row: in memory, or durable under its final name. What fails here is given up."""
         if self._file is None:
-            return StoredBody(self.size, b"".join(self._buffer))
+            return StoredBody(self.size, bytes(self._taken()))
         try:
             await self._flush()
             digest = await self._bodies.run(self._file.commit)
@@ -167,16 +186,26 @@ class SpoolBody:
 
     async def discard(self) -> None:
         """Give it up; idempotent, never raises. A body that `finish` made durable stays for its row."""
-        self._buffer.clear()
-        self._buffered = 0
+        self._taken()
         if self._file is not None and not self._finished:
             self._bodies._pool.submit(self._file.abandon)  # noqa: SLF001 - the two classes are one unit
             self._finished = True
 
+    def _taken(self) -> bytearray:
+        """What is in the buffer, which begins anew, and does not count any more."""
+        taken, self._buffer = self._buffer, bytearray()
+        self._bodies.held -= len(taken)
+        return taken
+
     async def _flush(self) -> None:
-        blocks, self._buffer, self._buffered = self._buffer, [], 0
-        if self._file is not None and blocks:
-            await self._bodies.run(self._file.append, b"".join(blocks))
+        if self._file is None or not self._buffer:
+            return
+        chunk = self._taken()
+        self._bodies.held += len(chunk)  # until it is written
+        try:
+            await self._bodies.run(self._file.append, chunk)
+        finally:
+            self._bodies.held -= len(chunk)
 
 
 class _GrowingFile:
@@ -194,7 +223,7 @@ class _GrowingFile:
         self._abandoned = False
         self._lock = threading.Lock()
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytearray) -> None:
         with self._lock:
             self._append(data)
 
@@ -208,7 +237,7 @@ class _GrowingFile:
         with self._lock:
             self._abandon()
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytearray) -> None:
         if self._abandoned:
             raise OSError(errno.EBADF, "the body was given up")
         if self._descriptor is None:
@@ -277,7 +306,22 @@ def _verify(directory: Path, message: QueuedMessage) -> None:
             digest.update(chunk)
     finally:
         os.close(descriptor)
-    if digest.digest() != message.digest:
+    _compare(message, digest)
+
+
+def _look(directory: Path, message: QueuedMessage) -> None:
+    os.close(_open_checked(directory, message))
+
+
+def _read_at(descriptor: int, offset: int, digest: "hashlib._Hash | None") -> bytes:
+    chunk = os.pread(descriptor, CHUNK, offset)
+    if digest is not None:
+        digest.update(chunk)
+    return chunk
+
+
+def _compare(message: QueuedMessage, digest: "hashlib._Hash | None") -> None:
+    if digest is not None and digest.digest() != message.digest:
         raise BodyDamaged(f"{message.queue_id}: the body does not match its checksum")
 
 

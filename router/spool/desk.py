@@ -5,7 +5,8 @@ Only the owner of a spool may write it, so these run in the worker that holds th
 that took the lock because no worker runs. Verbs take recipient numbers as `find` gives them, or a filter.
 
 On failure: `SpoolUnavailable`; whole chunks of `CHUNK` recipients are done or not done, and every verb may be given
-the same numbers again.
+the same numbers again. With `once`, the name of a request of one chunk, it is done at most once, also by a successor of
+this owner: the second time only tells how many there were.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from router.spool.accounts import Counts, Stats
 from router.spool.bodies import Bodies, verify_inline
 from router.spool.finding import QueueEntry, QueueFilter, find
 from router.spool.numbering import message_of
+from router.spool.once import Once
 from router.spool.operations import CHUNK
 from router.spool.owner import Flush, Remove, Requeue, SetAside
 from router.spool.reader import Found, Reader
@@ -62,34 +64,34 @@ class Desk:
         """These recipients by message, whatever their state (`queue show`, `queue cat`); damaged ones are left out."""
         return (await self._found(numbers)).works
 
-    async def remove(self, numbers: Sequence[int], *, actor: str, reason: str) -> int:
+    async def remove(self, numbers: Sequence[int], *, actor: str, reason: str, once: str = "") -> int:
         """
         Remove recipients for good; how many. A copy of each message goes to `removed/` before. Raises `OSError`,
         `SpoolUnavailable`.
         """
         count = 0
-        for part in _chunks(numbers):
+        for part in _chunks(numbers, once):
             now = self._wall()
             for work in (await self._found(part)).works:
                 await self._copy(work, Removal(actor, reason, now))
-            count += await self._writer.submit(Remove(self._spool, part, now, f"{actor}: {reason}"))
+            removal = Remove(self._spool, part, now, f"{actor}: {reason}")
+            count += await self._writer.submit(_once(removal, once))
         return count
 
-    async def requeue(self, numbers: Sequence[int]) -> int:
+    async def requeue(self, numbers: Sequence[int], *, once: str = "") -> int:
         """Queued anew and due now, from any state; the retry clock starts again."""
-        return await self._each(numbers, lambda part: Requeue(part, self._wall()))
+        return await self._each(numbers, lambda part: Requeue(part, self._wall()), once)
 
-    async def park(self, numbers: Sequence[int], *, actor: str, reason: str) -> int:
+    async def park(self, numbers: Sequence[int], *, actor: str, reason: str, once: str = "") -> int:
         """Set recipients aside until `requeue`; how many were not parked before."""
         note = f"{actor}: {reason}"
         return await self._each(
-            numbers, lambda part: SetAside(self._spool, part, Disposition.PARKED, self._wall(), note)
+            numbers, lambda part: SetAside(self._spool, part, Disposition.PARKED, self._wall(), note), once
         )
 
-    async def unpark(self, numbers: Sequence[int]) -> int:
+    async def unpark(self, numbers: Sequence[int], *, once: str = "") -> int:
         """Requeue those of the recipients that are parked."""
-        parked = await self.works(numbers)
-        return await self.requeue([one.number for work in parked for one in work.recipients if one.state == "parked"])
+        return await self._each(numbers, lambda part: Requeue(part, self._wall(), only="parked"), once)
 
     async def flush(self, wanted: QueueFilter) -> int:
         """Queued recipients that match are due now; how many were not. Not bounded by `wanted.limit`."""
@@ -115,26 +117,37 @@ class Desk:
 
     async def _copy_body(self, copy: RemovedCopy, message: QueuedMessage) -> None:
         if message.body_file:
-            async for block in self._bodies.blocks(message):
+            async for block in self._bodies.blocks(message, as_it_is=True):
                 await self._bodies.run(copy.write, block)
-            await self._bodies.check(message)
+            await self._bodies.verify(message)
             return
         body = await self._run(self._reader.call, queries.inline_body, message.number)
         await self._bodies.run(copy.write, body or b"")
         verify_inline(message, body)
 
-    async def _each(self, numbers: Sequence[int], operation: Callable[[Sequence[int]], Operation[int]]) -> int:
+    async def _each(
+        self, numbers: Sequence[int], operation: Callable[[Sequence[int]], Operation[int]], once: str
+    ) -> int:
         count = 0
-        for part in _chunks(numbers):
-            count += await self._writer.submit(operation(part))
+        for part in _chunks(numbers, once):
+            count += await self._writer.submit(_once(operation(part), once))
         return count
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reader.pool, partial(work, *args))
 
 
-def _chunks(numbers: Sequence[int]) -> Iterator[list[int]]:
-    """In order of arrival, each number once; recipients of one message stay together where possible."""
+def _once(operation: Operation[int], name: str) -> Operation[int]:
+    return Once(operation, name) if name else operation
+
+
+def _chunks(numbers: Sequence[int], once: str = "") -> Iterator[list[int]]:
+    """
+    In order of arrival, each number once; recipients of one message stay together where possible. Raises `ValueError`
+    for a named change that is more than one chunk: the name of the first would pass for all.
+    """
     ordered = sorted(set(numbers), key=lambda number: (message_of(number), number))
+    if once and len(ordered) > CHUNK:
+        raise ValueError(f"{len(ordered)} recipients are more than a named change may have")
     for start in range(0, len(ordered), CHUNK):
         yield ordered[start : start + CHUNK]

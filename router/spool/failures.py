@@ -4,11 +4,14 @@ What went wrong in a transaction: the values' fault, the database's, or a full d
 Anything that is not clearly the fault of one operation's values counts as the database's.
 """
 
+import errno
 import sqlite3
 from typing import Any
 
 from router.errors import SpoolDamaged, SpoolFull, SpoolUnavailable
 
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a file says when there is no more room for it."""
 _CONSTRAINT_DATATYPE = sqlite3.SQLITE_CONSTRAINT | 12 << 8
 _DATA_FAULTS = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH})
 
@@ -57,7 +60,9 @@ def is_ruin(error: BaseException) -> bool:
 
 
 def is_full(error: Exception) -> bool:
-    """Whether the disk (or the database's own limit) is full."""
+    """Whether the disk (or the database's own limit, or a quota) is full; SQLite and our own files say it each."""
+    if isinstance(error, OSError):
+        return error.errno in NO_SPACE
     return primary_code(error) == sqlite3.SQLITE_FULL
 
 

@@ -4,7 +4,7 @@ Health of a spool: may mail be accepted now? Answered from memory, for every MAI
 A thread of its own looks at free octets and inodes every second, so a disk that hangs stalls nobody, and is itself
 noticed: an observation that is too old counts as a disk that does not answer. A preallocated reserve file is given
 up when the database finds the disk full, so that deliveries can still be recorded and the disk frees itself (PRC6);
-it is laid out again when there is room.
+it is laid out again when there is room. Before space is short, mail is taken more slowly (`router.spool.brake`).
 
 On failure: `unhealthy` says 452 4.3.1 for space, 451 4.3.0 for anything else; recovery is automatic.
 """
@@ -19,10 +19,13 @@ from time import monotonic
 
 from router.errors import SpoolFull, SpoolUnavailable
 from router.model.reply import Reply
+from router.spool.brake import pause
 
 RESERVE = "reserve"
 _PERIOD = 1.0
 _STALE = 15.0
+_ROOM_TO_MOVE = 4 << 20
+"""Octets free: giving pages of the database back writes some first."""
 
 log = logging.getLogger("sluice.spool")
 
@@ -66,6 +69,8 @@ class Health:
         self._dropped = False
         self.free = Space(0, None)
         """The last observation."""
+        self.pause = 0.0
+        """Seconds that a MAIL should wait before it is taken."""
         self.cause = ""
         """Why the spool is unhealthy, for the log and for operators."""
 
@@ -86,6 +91,11 @@ class Health:
         if monotonic() - self._seen > _STALE:
             return SpoolUnavailable.reply
         return self._space
+
+    def short(self) -> bool:
+        """Whether the last look found space short, but enough to move some pages about."""
+        few = pause(self.free.octets, self._minimum_free) > 0
+        return (self._space is SpoolFull.reply or few) and self.free.octets >= _ROOM_TO_MOVE
 
     def trouble(self, error: SpoolUnavailable | None) -> None:
         """The database cannot be written, or can be written again. Logged when it changes, not every time."""
@@ -121,6 +131,7 @@ class Health:
         try:
             self.free = self._look(self._directory)
             self._space = self._judge(self.free)
+            self._brake(self.free)
         except OSError as error:
             self.cause = str(error)
             self._space = SpoolUnavailable.reply
@@ -131,9 +142,15 @@ class Health:
     def _judge(self, space: Space) -> Reply | None:
         short = space.octets < self._minimum_free
         if short or (space.inodes is not None and space.inodes < self._minimum_inodes):
-            self.cause = f"{space.octets} octets and {space.inodes} inodes are free"
+            self.cause = _told(space)
             return SpoolFull.reply
         return None
+
+    def _brake(self, space: Space) -> None:
+        inodes = 0.0 if space.inodes is None else pause(space.inodes, self._minimum_inodes)
+        self.pause = max(pause(space.octets, self._minimum_free), inodes)
+        if self.pause and self._space is None:
+            self.cause = f"{_told(space)}: mail is taken more slowly"
 
     def _lay_out_reserve(self) -> None:
         path = self._directory / RESERVE
@@ -151,3 +168,8 @@ class Health:
     def _watch(self) -> None:
         while not self._stop.wait(_PERIOD):
             self.poll()
+
+
+def _told(space: Space) -> str:
+    inodes = "" if space.inodes is None else f" and {space.inodes} inodes"
+    return f"{space.octets} octets{inodes} are free"

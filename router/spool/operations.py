@@ -1,17 +1,19 @@
 """
-What changes many rows at once: release mailboxes, wake a lane, purge, remember, drop moved journal rows.
+What changes many rows at once: release mailboxes, wake a lane, purge, remember, drop moved journal rows, shorten.
 
 Each operation is a value whose `apply` makes one change inside the writer's transaction; it may be applied again
 after a rollback and touches nothing but the transaction. None changes more than `CHUNK` rows, so that mail coming in
 gets its turn between two of them.
 """
 
+import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from router.spool.accepting import forget_message
 from router.spool.batch import Batch
+from router.spool.failures import is_damage
 from router.spool.numbering import recipient_range
 
 CHUNK = 1000
@@ -212,6 +214,47 @@ class DropJournal:
 
     def apply(self, batch: Batch) -> None:
         batch.connection.executemany("DELETE FROM journal WHERE id BETWEEN ? AND ?", list(_runs(self.numbers)))
+
+
+_IN_QUARANTINE = "SELECT 1 FROM recipients WHERE state = 'quarantined' LIMIT 1"
+
+
+class CannotShorten(Exception):
+    """The pages of the database contradict each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shorten:
+    """
+    Give that many free pages back to the file system, if there are as many: how many. Pages at the end of the file move
+    to where free ones are. The file is shorter when the log was copied back, which follows.
+
+    Nothing is moved while a message is in quarantine: pages that are linked wrongly would spread. `CannotShorten` when
+    that is found out now, which is no reason to give up a database that can be read and written.
+    """
+
+    pages: int
+    lazy: bool = True
+    essential: bool = False
+
+    def apply(self, batch: Batch) -> int:
+        free, connection = _free_pages(batch), batch.connection
+        if free < self.pages or connection.execute(_IN_QUARANTINE).fetchone() is not None:
+            return 0
+        try:
+            for _ in range(self.pages):
+                # One by one: each is a row without columns, and sqlite3 takes the first of these for the end.
+                connection.execute("PRAGMA incremental_vacuum(1)")
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            raise CannotShorten(str(error)) from error
+        batch.shortened = True
+        return free - _free_pages(batch)
+
+
+def _free_pages(batch: Batch) -> int:
+    return int(batch.connection.execute("PRAGMA freelist_count").fetchone()[0])
 
 
 def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -56,14 +56,16 @@ class Requeue:
 
     numbers: Sequence[int]
     at: float
+    only: str = ""
+    """Only those in this state; '' means any."""
     lazy: bool = False
     essential: bool = True
 
     def apply(self, batch: Batch) -> int:
         return batch.change(
             "UPDATE recipients SET state = 'queued', draining = 0, due = ?, clock_start = ?, attempts = 0,"
-            " unknown_since = NULL WHERE id = ?",
-            [(self.at, self.at, number) for number in self.numbers],
+            " unknown_since = NULL WHERE ? IN ('', state) AND id = ?",
+            [(self.at, self.at, self.only, number) for number in self.numbers],
         )
 
 

@@ -21,6 +21,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from router.errors import BodyDamaged, SpoolDamaged, SpoolUnavailable
 from router.model.envelope import QueuedMessage, QueuedRecipient, Work
+from router.spool.at_hand import with_bodies
 from router.spool.failures import is_damage, is_ruin
 from router.spool.numbering import MAX_RECIPIENTS, message_of
 from router.spool.records import MESSAGE_COLUMNS, RECIPIENT_COLUMNS, decode_message, decode_recipient, decode_via
@@ -139,10 +140,13 @@ class Reader:
         rows = connection.execute(_DUE, (lane, now, limit + len(self.unreadable)))
         return self._works(connection, (number for (number,) in rows.fetchall()), limit, generation, group=True)
 
-    def draining(self, connection: sqlite3.Connection, mailbox: str, limit: int, generation: int) -> Found:
-        """Draining recipients of a mailbox in order of arrival, one a work."""
+    def draining(
+        self, connection: sqlite3.Connection, mailbox: str, limit: int, generation: int, *, octets: int = 0
+    ) -> Found:
+        """Draining recipients of a mailbox in order of arrival, one a work; with their bodies, see `Queue.draining`."""
         rows = connection.execute(_DRAINING, (mailbox, limit + len(self.unreadable)))
-        return self._works(connection, (number for (number,) in rows.fetchall()), limit, generation, group=False)
+        found = self._works(connection, (number for (number,) in rows.fetchall()), limit, generation, group=False)
+        return Found(with_bodies(connection, found.works, octets), found.damaged)
 
     def works(self, connection: sqlite3.Connection, numbers: Sequence[int], generation: int) -> Found:
         """These recipients, whatever their state, by message."""

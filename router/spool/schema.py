@@ -10,8 +10,9 @@ On failure: `SpoolUnavailable`, with the reason for the log.
 
 Decisions kept in the file: `page_size` 4096 (fastest of 4, 8 and 16 KiB for 5 KB messages, and the unit that ext4
 and NVMe write); `auto_vacuum` INCREMENTAL (cannot be changed later without a full VACUUM, costs one pointer page in
-a thousand, and lets an operator shrink the file offline; freed pages are reused, nothing is vacuumed while mail
-flows, PRC13); `secure_delete` off (Debian's build zeroes freed pages by default, which doubles the writing).
+a thousand, and lets the file be shortened a little at a time: freed pages are reused, and given back only while the
+disk is short, PRC13, ADR 9); `secure_delete` off (Debian's build zeroes freed pages by default, which doubles the
+writing).
 """
 
 import os

@@ -79,7 +79,9 @@ class Spool:
         self._reader = Reader(directory / schema.DATABASE, number)
         self._hooks.pass_over = self._reader.pass_over
         self._reader.ruined = self._hooks.ruined
-        self._upkeep = Upkeep(directory / JOURNAL, self._reader, self._writer, self._bodies, options.pace, wall)
+        self._upkeep = Upkeep(
+            directory / JOURNAL, self._reader, self._writer, self._bodies, options.pace, wall, self._health.short
+        )
         self._closed = False
         self.journal = SpoolJournal(directory / JOURNAL, self._reader)
         self.desk = Desk(number, directory / REMOVED, self._reader, self._writer, self._bodies, wall)
@@ -187,15 +189,19 @@ class Spool:
         """See `Intake.unhealthy`."""
         return self._health.unhealthy()
 
+    def pause(self) -> float:
+        """See `Intake.pause`."""
+        return self._health.pause
+
     # Queue
 
     async def due(self, lane: str, now: float, limit: int) -> list[Work]:
         """See `Queue.due`."""
         return await self._works(self._reader.due, lane, now, limit)
 
-    async def draining(self, mailbox: str, limit: int) -> list[Work]:
+    async def draining(self, mailbox: str, limit: int, octets: int = 0) -> list[Work]:
         """See `Queue.draining`."""
-        return await self._works(self._reader.draining, mailbox, limit)
+        return await self._works(partial(self._reader.draining, octets=octets), mailbox, limit)
 
     async def draining_mailboxes(self) -> list[str]:
         """See `Queue.draining_mailboxes`."""
@@ -214,10 +220,10 @@ class Spool:
         return await self._read(queries.queued_mailboxes)
 
     async def settle(
-        self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None = None
+        self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None = None, *, urgent: bool = False
     ) -> Settled:
         """See `Queue.settle`, and `router.spool.settling` for the rules."""
-        return await self._writer.submit(Settle(self.number, message, outcomes, report))
+        return await self._writer.submit(Settle(self.number, message, outcomes, report, lazy=not urgent))
 
     async def release(self, mailboxes: Sequence[str], now: float) -> int:
         """See `Queue.release`. Done in chunks: interrupted, it is simply done again."""
@@ -255,7 +261,7 @@ class Spool:
         return total
 
     async def body(self, message: QueuedMessage) -> AsyncIterator[bytes]:
-        """See `Queue.body`: awaiting it verifies the whole body, iterating reads it."""
+        """See `Queue.body`: awaiting it verifies the body, iterating reads it, and verifies a large one."""
         if message.inline is None and message.body_file:
             await self._bodies.check(message)
             return self._bodies.blocks(message)

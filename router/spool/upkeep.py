@@ -1,5 +1,7 @@
 """
-Upkeep of a spool in the background: journal rows to their files, kept bodies past their time, orphaned files.
+Upkeep of a spool in the background: journal rows to their files, kept bodies past their time, orphaned files; and free
+pages of the database back to the file system while the disk is short, or a disk that small messages filled would stay
+full when they have gone (otherwise they are kept, for the next messages).
 
 On failure: a step that fails is logged and tried again at the next round; nothing else depends on it.
 """
@@ -14,7 +16,7 @@ from router.errors import SluiceError
 from router.spool.bodies import Bodies
 from router.spool.expanding import ForgetPlaces
 from router.spool.journal import Row, append_rows, unmoved
-from router.spool.operations import DropJournal, Purge
+from router.spool.operations import CannotShorten, DropJournal, Purge, Shorten
 from router.spool.reader import Reader, names_file
 from router.spool.writer import Writer
 
@@ -29,13 +31,24 @@ class Pace:
     journal_batch: int = 1000
     purge_every: float = 600.0
     orphan_age: float = 36 * 3600.0
+    shorten_by: int = 256
+    """Pages at a time: one transaction of some milliseconds, and less than 3 MiB of log."""
+    breath: float = 0.02
+    """Between two of these."""
 
 
 class Upkeep:
     """The background task of one spool."""
 
     def __init__(
-        self, journal: Path, reader: Reader, writer: Writer, bodies: Bodies, pace: Pace, wall: Callable[[], float]
+        self,
+        journal: Path,
+        reader: Reader,
+        writer: Writer,
+        bodies: Bodies,
+        pace: Pace,
+        wall: Callable[[], float],
+        short: Callable[[], bool],
     ) -> None:
         self._journal = journal
         self._reader = reader
@@ -43,8 +56,10 @@ class Upkeep:
         self._bodies = bodies
         self._pace = pace
         self._wall = wall
+        self._short = short
         self._task: asyncio.Task[None] | None = None
         self._moving = asyncio.Lock()
+        self._movable = True
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="spool-upkeep")
@@ -79,6 +94,25 @@ class Upkeep:
             pass
         return removed
 
+    async def shorten(self) -> int:
+        """
+        Give free pages of the database back while the disk is short; how many. Not while somebody reads for long: the
+        log could not be copied back, and would only grow.
+        """
+        given = 0
+        while self._movable and self._short():
+            try:
+                pages = await self._writer.submit(Shorten(self._pace.shorten_by))
+            except CannotShorten as error:
+                log.error("free pages of %s are not given back any more: %s", self._journal.parent, error)  # noqa: TRY400 - known
+                self._movable = False
+                break
+            given += pages
+            if not pages or self._writer.held_up:
+                break
+            await asyncio.sleep(self._pace.breath)
+        return given
+
     async def _unmoved(self) -> list[Row]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._reader.pool, unmoved, self._reader, self._pace.journal_batch)
@@ -94,6 +128,7 @@ class Upkeep:
             await asyncio.sleep(self._pace.period)
             try:
                 await self.move_journal()
+                await self.shorten()
                 if loop.time() - purged >= self._pace.purge_every:
                     purged = loop.time()
                     await self.purge()

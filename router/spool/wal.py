@@ -15,6 +15,7 @@ would overwrite what is behind the bad frame. On failure: `OSError`.
 Format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
 
+import sqlite3
 import struct
 from array import array
 from collections.abc import Iterator
@@ -133,3 +134,12 @@ def _sums(data: bytes, before: Sums, *, little: bool) -> Sums:
         first = (first + even + second) & _MASK
         second = (second + odd + first) & _MASK
     return first, second
+
+
+def pages_of(connection: sqlite3.Connection) -> int:
+    """Pages in the log of the database that is open here, whether they are in the database already or not."""
+    (name,) = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
+    try:
+        return Path(f"{name}{SUFFIX}").stat().st_size // FRAME
+    except OSError:
+        return 0

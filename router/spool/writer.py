@@ -27,6 +27,7 @@ from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 from router.errors import SpoolDamaged, SpoolUnavailable
+from router.spool import wal
 from router.spool.batch import Batch, Numbers, Releases
 from router.spool.failures import CommitError, failure_of, is_damage, is_data_fault, is_full, is_ruin, primary_code
 
@@ -111,6 +112,8 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name=f"spool-writer-{name}", daemon=True)
         self.commits = 0
         """Transactions committed so far (for metrics and tests)."""
+        self.held_up = False
+        """A reader kept the last checkpoint from coming to its end."""
 
     async def start(self) -> None:
         """Open the connection in the writer's thread. Raises `SpoolUnavailable`."""
@@ -244,7 +247,9 @@ class Writer:
         except Exception:
             log.exception("spool writer: a step after COMMIT failed")
         self._dirty_pages += batch.pages + 4
-        if self._dirty_pages >= _CHECKPOINT_PAGES:
+        if batch.shortened:
+            self._checkpoint("TRUNCATE")
+        elif self._dirty_pages >= _CHECKPOINT_PAGES:
             self._checkpoint("PASSIVE")
 
     def _separate(self, group: list[_Waiting], error: BaseException) -> None:
@@ -283,6 +288,8 @@ class Writer:
             self._connection.execute("UPDATE meta SET value = '0' WHERE name = 'clean'")
             self._connection.execute("COMMIT")
             self._numbers = self._hooks.load_numbers(self._connection, self._numbers)
+            # What owners that were killed have left in it: else each short life would add to the log.
+            self._dirty_pages = wal.pages_of(self._connection)
         except (sqlite3.Error, OSError, SpoolUnavailable) as error:
             self._disconnect()
             self._probe_at = monotonic() + _PROBE_PAUSE
@@ -309,7 +316,8 @@ class Writer:
             return
         try:
             self._connection.execute("PRAGMA busy_timeout = 100")
-            self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            busy, _, _ = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            self.held_up = bool(busy)
             self._connection.execute("PRAGMA busy_timeout = 5000")
         except sqlite3.Error as error:
             if primary_code(error) not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:

@@ -17,20 +17,42 @@ from support.smtp_site import Wire
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
-MEMORY = 192 << 20
 FILES = 512
 SETTINGS = {"message_size_limit": "4 MiB"}
 AT_ONCE = 100 if minutes() else 12
+EACH = 512 << 10
+"""
+Octets that one client may cost while it floods. Either a read of the event loop (250 KiB, not ours to choose) and two
+blocks of 64 KiB, or a thousand recipients of 250 octets; and what the allocator cannot give back of the former while
+the latter come. Seen with a hundred: 250 KiB each for recipients, 300 KiB each for text, 500 KiB each for all floods
+one after the other.
+"""
+MEMORY = (144 << 20) + AT_ONCE * EACH
+"""
+Octets of supervisor, nursery and worker, file cache included: 150 MiB for 12 clients, 194 MiB for a hundred. They have
+106 to 117 MiB when they begin (what forks share counts once), 9 MiB more after any floods, and the kernel 4 MiB for
+them. What is left has to do as file cache.
+"""
 BLOCK = 1 << 16
-SLOW = 1.0
-"""Seconds that an ordinary client may need for a whole message while floods go on, in the median."""
-GROWTH = 24 << 20
-"""Octets of memory that may be held more than before, after all is over."""
+SLOW = 0.75 + AT_ONCE * 0.02
+"""
+Seconds that an ordinary client may need for a whole message while floods go on, in the median: 1 s beside 12, 2.75 s
+beside a hundred. A message takes about a dozen turns of the event loop, and each flood has up to 50 commands answered
+in each: 600 for each flood, of 10 us if nobody else uses the processors, which test and relay share in any case.
+"""
+GROWTH = (16 << 20) + AT_ONCE * (256 << 10)
+"""
+Octets of memory that may be held more than before, after all is over: 19 MiB for 12 clients, 41 MiB for a hundred. What
+has been freed in between smaller things stays with the allocator until the next flood uses it again: 25 MiB were seen
+after recipients, 30 MiB after text, and none more when the same floods came again.
+"""
+PATIENCE = 10 + AT_ONCE * 0.3
+"""Seconds that a flood may take: a hundred clients have 200,000 recipients looked up."""
 
 
 async def pour(wire: Wire, block: bytes, blocks: int) -> str:
     """Send blocks until they are all sent or the relay has had enough; all it said."""
-    heard = asyncio.ensure_future(wire.rest())
+    heard = asyncio.ensure_future(wire.rest(PATIENCE))
     with contextlib.suppress(ConnectionError):
         for _ in range(blocks):
             if heard.done():
@@ -152,7 +174,7 @@ async def test_inv_48_inv_51_a_flood_costs_neither_memory_nor_others_their_turn(
     grown = siege.group.resident() - before
     print(f"{flood.__name__}: slowest of {len(times)} others {max(times):.2f} s, {siege.figures()}")  # noqa: T201
     assert statistics.median(times) < SLOW
-    assert max(times) < 5 * SLOW
+    assert max(times) < 3 * SLOW
     assert grown < GROWTH, f"{grown >> 20} MiB more than before"
 
 

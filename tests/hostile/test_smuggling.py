@@ -8,37 +8,15 @@ tests/unit/accept, and of an outgoing one in test_data_stream.py of tests/unit/d
 
 import asyncio
 import re
-from collections.abc import Iterator
 
 import pytest
 from support.siege import STRANGER, TRUSTED, Siege
 from support.smtp_site import Wire
+from support.smuggling import BARE, STOLEN, VARIANTS, ways
 
 from router.ledger.load import stuffed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
-
-BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
-VARIANTS = (
-    b"\n.\n", b"\n.\r\n", b"\n.\r", b"\r.\r", b"\r.\r\n", b"\r.\n", b"\r\n.\n", b"\r\n.\r", b"\r\n.\r\r\n",
-    b"\r\r\n.\r\r\n", b"\r\n\r.\r\n", b"\n\r\n.\n\r\n", b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\r\n. \r\n", b"\r\n.\t\r\n",
-    b"\r\n\x2e\x08\r\n", b"\n\n.\n\n", b"\r\n\x85.\x85\r\n", b"\r\n\xe2\x80\xa8.\r\n",
-)  # fmt: skip
-"""End-of-data sequences that some server has taken for one: smtpsmug, SMTP-Smuggling-Tools, and some more."""
-STOLEN = (
-    b"MAIL FROM:<smuggled@evil.example>\r\nRCPT TO:<eve@example.edu>\r\nDATA\r\n"
-    b"Subject: smuggled\r\n\r\nfrom nobody\r\n"
-)
-
-
-def ways(content: bytes, variant: bytes) -> Iterator[list[bytes]]:
-    """In one segment, cut in two at each octet of the variant, and its octets one by one."""
-    start = content.index(variant)
-    end = start + len(variant)
-    yield [content]
-    for cut in range(start, end + 1):
-        yield [content[:cut], content[cut:]]
-    yield [content[:start], *(bytes([octet]) for octet in content[start:end]), content[end:]]
 
 
 def repaired(content: bytes) -> bytes:

@@ -9,7 +9,6 @@ On failure: exit 1 with what the tests said.
 """
 
 import argparse
-import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,8 @@ from contextlib import ExitStack
 from fnmatch import fnmatch
 from pathlib import Path
 from queue import SimpleQueue
+
+from support.command import interruptible, say
 
 from mutation import report, tests_map
 from mutation.equivalent import EQUIVALENT
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> int:
     records = Records(ROOT, directory)
     verdicts = {} if wanted.anew else records.known()
     todo = [one for one in chosen if one.name not in verdicts and one.name not in EQUIVALENT]
-    _say(f"{len(chosen)} mutants, {len(chosen) - len(todo)} known or equivalent, {len(todo)} to try")
+    say(f"{len(chosen)} mutants, {len(chosen) - len(todo)} known or equivalent, {len(todo)} to try")
     if todo:
         tests = _map(directory, wanted.jobs, keep=wanted.keep_map)
         _try_all(todo, tests, records, verdicts, wanted)
@@ -73,12 +74,12 @@ def _map(directory: Path, jobs: int, *, keep: bool) -> tests_map.LineMap:
     stamp, file = directory / "map.digest", directory / "map.json"
     if file.exists() and (keep or (stamp.exists() and stamp.read_text() == current)):
         return tests_map.LineMap.from_json(file.read_text())
-    _say("running every fast test once to see which lines it runs")
+    say("running every fast test once to see which lines it runs")
     began = time.monotonic()
     made = tests_map.make(ROOT, jobs)
     file.write_text(made.as_json())
     stamp.write_text(current)
-    _say(f"{len(made.names)} tests in {time.monotonic() - began:.0f} s")
+    say(f"{len(made.names)} tests in {time.monotonic() - began:.0f} s")
     return made
 
 
@@ -100,7 +101,7 @@ def _try_all(
                 return  # not a verdict: the run was ended
             records.add(verdict)
             verdicts[mutant.name] = verdict
-            _say(f"{verdict.outcome:8} {verdict.seconds:6.1f} s  {mutant.name}  {verdict.by}")
+            say(f"{verdict.outcome:8} {verdict.seconds:6.1f} s  {mutant.name}  {verdict.by}")
 
     with ExitStack() as stack:
         scratches = [stack.enter_context(Scratch(ROOT)) for _ in range(wanted.jobs)]
@@ -114,15 +115,6 @@ def _try_all(
             raise
 
 
-def _interrupted(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupted)
-    signal.signal(signal.SIGINT, _interrupted)
+    interruptible()
     sys.exit(main(sys.argv[1:]))

@@ -20,7 +20,9 @@ EQUIVALENT: dict[str, str] = {
     "turn:router/daemon/worker.py:Worker._joined:1": (
         "nothing is delivered and no hold is acknowledged before the member has joined, so nobody can come in between"
     ),
+    "turn:router/daemon/nursery.py:Nursery.start:1": "to listen a second time to the same socket changes nothing",
     "turn:router/deliver/feeder.py:Feeder.feed:1": "one task feeds; nobody else looks at the time of the next revival",
+    "turn:router/deliver/feeder.py:Feeder.feed:2": "one task feeds; nobody else knows when it will look ahead",
     "turn:router/deliver/feeder.py:Feeder._feed_lane:1": "one task feeds; the set names lanes to look at again",
     "turn:router/deliver/pool.py:Pool.close:1": "the reaper is cancelled already when the turn comes",
     "turn:router/directory/lookups.py:LdapLookups._join:2": "a second start in the same turn finds nobody waiting",

@@ -78,7 +78,7 @@ def store(tmp_path: Path) -> Iterator[StoreProcess]:
 
 @pytest.fixture
 def site(tmp_path: Path, group: MemoryGroup, store: StoreProcess) -> Iterator[Site]:
-    found = Site(tmp_path, [StoreAt("old", store.port)], users={TO: "old"}, settings=SETTINGS)
+    found = Site(tmp_path, [StoreAt("old", store.port)], users={TO: "old"}, settings=SETTINGS, fresh=True)
     try:
         found.import_users({TO: "old"})
         with group.joined():

@@ -78,7 +78,7 @@ async def old() -> AsyncIterator[RecordingStore]:
 async def test_inv_11_a_long_queue_costs_neither_time_nor_memory(
     tmp_path: Path, old: RecordingStore, new: RecordingStore
 ) -> None:
-    site = Site(tmp_path, [StoreAt("old", old.port), StoreAt("new", new.port, "new")])
+    site = Site(tmp_path, [StoreAt("old", old.port), StoreAt("new", new.port, "new")], fresh=True)
     await asyncio.to_thread(site.import_users, users_csv(dict.fromkeys(PEOPLE, "old") | {BOB: "new"}))
     try:
         empty = await life(site, new, 0)

@@ -9,18 +9,20 @@ import asyncio
 import json
 import os
 import shutil
-import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.mother import MOTHER
 from support.site import Site
 
 from router.control.alarms import open_alarms
 from router.control.database import ControlDatabase
 from router.demo.relay import RelayFailed
-from router.ledger.load import Load
+from router.ledger.book import Ledger
+from router.ledger.load import Fate, Load
 from router.ledger.stores import RecordingStore
 from router.ledger.traffic import Plan
 
@@ -34,13 +36,9 @@ ALICE, BOB, DAVE = "alice@example.edu", "bob@example.edu", "dave@example.edu"
 
 async def sluice(site: Site, *words: str, expect: int = 0) -> dict[str, Any]:
     """The real command; its JSON answer."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "router", "--config", str(site.config), "--json", *words,
-        stdout=asyncio.subprocess.PIPE, env=os.environ | {"SLUICE_ALLOW_ROOT": "yes"},
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    assert process.returncode == expect, (words, out)
-    answer: dict[str, Any] = json.loads(out) if out.strip() else {}
+    done = await asyncio.to_thread(MOTHER.run, ["--config", str(site.config), "--json", *words], 120)
+    assert done.returncode == expect, (words, done)
+    answer: dict[str, Any] = json.loads(done.stdout) if done.stdout.strip() else {}
     return answer
 
 
@@ -174,3 +172,50 @@ async def test_lost_database_is_not_replaced_by_an_empty_one(stores: Stores, mak
         await asyncio.to_thread(site.start)
         await send(site, ALICE, tag="second")
         await stores["old"].arrived(2)
+
+
+@pytest.mark.parametrize("how", ["emptied", "taken away", "overwritten"])
+async def test_a_database_lost_under_load_refuses_nobody_and_loses_nothing(
+    stores: Stores, make_site: MakeSite, until: Any, tmp_path: Path, how: str
+) -> None:
+    """Somebody destroys it while mail comes in; an hour later the backup is put in its place."""
+    backup, control = tmp_path / "backup.db", tmp_path / "state" / "control.db"
+    async with make_site(workers=2) as site:
+        await sluice(site, "backup", str(backup))
+        forget(site)
+        plan = Plan(["a@outside.example"], [ALICE, BOB, "carol@example.edu"], (1, 2), (800, 5_000), connections=3)
+        load = Load("127.0.0.1", site.port, plan, timeout=20)
+        running = asyncio.create_task(load.run())
+        await asyncio.sleep(1.0)
+        destroy(control, how)
+        await asyncio.sleep(4.0)
+        load.stop()
+        said = await running
+        assert {code // 100 for one in said for code in one.codes} <= {0, 2, 4}, "nobody is refused for good"
+        site.kill()
+        for rest in ("-wal", "-shm"):
+            control.with_name(control.name + rest).unlink(missing_ok=True)
+        put_in_place(site, backup)
+        await asyncio.to_thread(site.start)
+        if await asyncio.to_thread(restored_alarms, site):
+            await sluice(site, "check", "--accept-restored", "--reason", "the disk was lost")
+        assert await site.drained(40) == 0
+        ledger = Ledger()
+        ledger.crash(0.0, time.monotonic(), "the relay was killed")
+        ledger.submitted(said)
+        for store in stores.values():
+            ledger.arrived(store.arrivals)
+        site.tell(ledger)
+        verdict = ledger.check()
+        assert verdict.ok, verdict.report()
+        assert sum(Fate.ACKNOWLEDGED in one.fates for one in said) > 20
+        site.balance()
+
+
+def destroy(control: Path, how: str) -> None:
+    if how == "emptied":
+        os.truncate(control, 0)
+    elif how == "taken away":
+        control.unlink()
+    else:
+        control.write_bytes(b"\0" * control.stat().st_size)

@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.mother import MOTHER
 from support.site import Site
 
 from router.ledger.stores import RecordingStore
@@ -117,9 +116,8 @@ async def test_a_hold_waits_for_what_the_dead_owner_of_a_damaged_spool_may_have_
 
 def sluice(site: Site, *words: str) -> tuple[int, Any]:
     """The real command in a process of its own: its exit status, and its document."""
-    command = [sys.executable, "-m", "router", "--config", str(site.config), "--json", *words]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    return ended.returncode, json.loads(ended.stdout) if ended.stdout else ended.stderr
+    ended = MOTHER.run(["--config", str(site.config), "--json", *words], 60)
+    return ended.returncode, json.loads(ended.stdout) if ended.stdout else ended.stderr.decode()
 
 
 async def test_mail_of_a_damaged_spool_is_brought_back_once_and_follows_the_state_of_now(

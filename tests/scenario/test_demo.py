@@ -94,7 +94,7 @@ def test_kept_it_goes_on_running_until_it_is_told_to_end() -> None:
         config = Path(re.findall(r"sluice --config (\S+) (?:route|queue list|status)", text)[0])
         try:
             assert text.count(f"sluice --config {config}") == 3
-            workers = [line for line in processes_about(str(config.parent)) if "worker_process" in line]
+            workers = [line for line in processes_about(str(config.parent)) if line.startswith("sluice-worker")]
             assert len(workers) == 2
         finally:
             process.send_signal(signal.SIGINT)
@@ -244,11 +244,11 @@ def test_a_move_that_failed_is_named(demo: Demo) -> None:
 
 
 def processes_about(text: str) -> list[str]:
-    """Command lines of running processes that name this text."""
+    """Names and command lines of running processes whose command line has this text."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with suppress(OSError):
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                found += [line] if text in line else []
+                found += [(entry / "comm").read_text().strip() + ": " + line] if text in line else []
     return found

@@ -106,6 +106,7 @@ class Trial:
         assert why in down(self.site)
         told = self._traffic.mark()
         await asyncio.sleep(1.0)
+        await self._until(lambda: all(self._traffic.codes(group, told) for group in GROUPS), "everybody has an answer")
         for group in GROUPS:
             wanted = unknown if group == "unknown" else TAKEN
             assert set(self._traffic.codes(group, told)) == {wanted}, (why, group)

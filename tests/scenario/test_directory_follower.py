@@ -43,13 +43,16 @@ def follower(site: Site) -> int:
     """The pid of the process that follows the directories; 0: there is none."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            parent = int(process.joinpath("stat").read_text().rpartition(")")[2].split()[1])
-            command = process.joinpath("cmdline").read_bytes()
+            name = process.joinpath("comm").read_text().strip()
+            if name == "sluice-follower" and parent(parent(int(process.name))) == site.relay.pid:
+                return int(process.name)
         except OSError:
             continue
-        if parent == site.relay.pid and b"router.daemon.directory_process" in command:
-            return int(process.name)
     return 0
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def alive(pid: int) -> bool:

@@ -105,6 +105,7 @@ async def test_inv_78_root_is_given_up_and_mail_is_private(place: Path, monkeypa
             [StoreAt("old", store.port)],
             settings={"user": ACCOUNT, "listen": [{"address": "127.0.0.1", "port": port}]},
             environment={"SLUICE_ALLOW_ROOT": "no"},
+            fresh=True,
         )
         # Everything that whoever starts it may leave to it: a mask that hides nothing, and groups with rights.
         before, groups = os.umask(0), os.getgroups()

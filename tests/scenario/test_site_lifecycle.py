@@ -46,7 +46,7 @@ async def in_force(site: Site) -> None:
 async def test_reload_follows_the_file_and_a_bad_one_leaves_the_former_in_force(
     stores: Stores, make_site: MakeSite, send: Send
 ) -> None:
-    async with make_site(workers=2) as site:
+    async with make_site(workers=2, fresh=True) as site:
         await send(site, "alice@example.edu", tag="before")
         await stores["old"].arrived(1, timeout=20)
 
@@ -70,7 +70,7 @@ async def test_reload_follows_the_file_and_a_bad_one_leaves_the_former_in_force(
 async def test_spool_without_a_worker_is_drained_when_there_are_fewer(
     tmp_path: Path, stores: Stores, make_site: MakeSite, send: Send
 ) -> None:
-    async with make_site(workers=2) as site:
+    async with make_site(workers=2, fresh=True) as site:
         for store in stores.values():
             store.behaviour = Behaviour(replies={Stage.CONNECT: "421 4.3.2 not now"})
         number = 0

@@ -32,7 +32,7 @@ async def test_inv_10_12_a_second_relay_does_not_start_and_a_second_signal_does_
     make_site: MakeSite, stores: Stores, send: Send
 ) -> None:
     stores["old"].behaviour = Behaviour(hang=frozenset({Stage.CONNECT}))
-    async with make_site() as site:
+    async with make_site(fresh=True) as site:
         assert await send(site, ALICE, tag="one") == {}
         second = RelayProcess(site.config, site.directory / "second.log")
         with pytest.raises(RelayFailed, match="is in use by process"):

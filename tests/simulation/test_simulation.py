@@ -1,18 +1,24 @@
 """The simulation itself: a few seeds, the same run for the same seed, and a failure that can be seen again."""
 
+import asyncio
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from support.simulation import apart
+from support.simulation.apart import results_of
 from support.simulation.mutants import MUTANTS
-from support.simulation.run import simulate
+from support.simulation.run import Result, Site, simulate
 from support.simulation.seams import installed
 from support.simulation.seeds import summary
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_a_few_seeds_keep_every_promise() -> None:
     with installed():
         results = [simulate(seed) for seed in range(60)]
@@ -32,6 +38,7 @@ def _digests(hash_seed: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_seed_is_the_same_run_in_every_process() -> None:
     with installed():
         here = [simulate(seed).digest for seed in (7, 3, 159, 541)]
@@ -46,3 +53,38 @@ def test_a_failure_can_be_seen_again_by_its_seed() -> None:
     assert any("BROKEN" in line for line in again.trace)
     with installed():
         assert simulate(first.seed).failure == ""
+
+
+def _sites_and_loops() -> int:
+    gc.collect()
+    return sum(isinstance(one, Site | asyncio.SelectorEventLoop) for one in gc.get_objects())
+
+
+@pytest.mark.slow
+def test_runs_leave_nothing_for_the_next_test() -> None:
+    before = _sites_and_loops()
+    with installed():
+        for seed in range(9):
+            simulate(seed)
+    assert _sites_and_loops() == before
+
+
+def test_a_process_of_its_own_has_the_same_runs() -> None:
+    with installed():
+        here = [simulate(seed) for seed in range(8)]
+    assert [one.digest for one in results_of(range(8))] == [one.digest for one in here]
+
+
+def test_a_fault_of_the_simulation_comes_out_of_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def simulated(seed: int) -> Result:
+        raise ZeroDivisionError(f"seed {seed}")
+
+    monkeypatch.setattr(apart, "simulate", simulated)
+    with pytest.raises(ZeroDivisionError, match="seed 3"):
+        results_of(range(3, 5))
+
+
+def test_a_process_that_dies_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "simulate", lambda _seed: os._exit(0))
+    with pytest.raises(RuntimeError, match="died"):
+        results_of(range(2))

@@ -86,9 +86,13 @@ def states(site: Site) -> tuple[DirectoryState, ...]:
 
 
 def followed(site: Site) -> bool:
-    """Whether every directory was swept and has no fault."""
+    """Whether every directory was swept and has no fault, and every worker has seen that."""
     found = states(site)
-    return bool(found) and all(one.swept_at and one.followed_at and not one.fault for one in found)
+    if not found or not all(one.swept_at and one.followed_at and not one.fault for one in found):
+        return False
+    # A worker that was there before says that mail waits, and then that it goes on.
+    said = site.relay.log.read_text(errors="replace")
+    return said.count("waits: it was not followed yet") <= said.count("goes on: it is followed again")
 
 
 def applied(site: Site) -> bool:

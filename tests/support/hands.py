@@ -24,6 +24,7 @@ from router.control import mailboxes
 from router.control.mailboxes import Record
 from router.ledger.stores import RecordingStore
 from support.directory_site import SENDER, applied
+from support.mother import MOTHER
 from support.site import Site
 
 
@@ -186,16 +187,21 @@ class Said:
     error: str
 
 
-async def sluice(site: Site, *words: str, program: tuple[str, ...] = ("-m", "router")) -> Said:
+async def sluice(site: Site, *words: str, program: tuple[str, ...] | None = None) -> Said:
     """A command in a process of its own, as an operator has it, with `--json`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *program, "--config", str(site.config), "--json", *words,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, error = await asyncio.wait_for(process.communicate(), 120)
+    arguments = ["--config", str(site.config), "--json", *words]
+    if program is None:
+        done = await asyncio.to_thread(MOTHER.run, arguments, 120)
+        out, error, code = done.stdout, done.stderr, done.returncode
+    else:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *program, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        out, error = await asyncio.wait_for(process.communicate(), 120)
+        code = process.returncode or 0
     text = out.decode().strip()
     try:
         document = json.loads(text) if text else {}
     except ValueError:
         document = {"lines": [json.loads(line) for line in text.splitlines()]}
-    return Said(process.returncode or 0, document, error.decode())
+    return Said(code, document, error.decode())

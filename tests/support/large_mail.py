@@ -87,7 +87,7 @@ async def _transact(
 
 
 async def _stream(connection: Connection, course: _Course, tag: str, to: str, size: int) -> None:
-    digest, piece = sha256(), compose(tag, SENDER, [to], _PIECE)
+    digest, piece = sha256(), compose(tag, SENDER, [to], min(size, _PIECE))
     while course.sent < size:
         digest.update(piece)
         course.sent += len(piece)

@@ -13,7 +13,9 @@ People live at `old`; there is a store `new`, too. Both record in the test's loo
 """
 
 import asyncio
+import contextlib
 import os
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -42,6 +44,15 @@ def minutes() -> float:
 def stride(short: int) -> int:
     """Of a long row of steps, each so-manieth is tried in the short run, every one in the long run."""
     return 1 if minutes() else short
+
+
+def states(pid: int) -> list[str]:
+    """Of each thread of a process, as /proc has it: R, S, D, T, …"""
+    found = []
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            found.append(stat.read_text().rpartition(")")[2].split()[0])
+    return found
 
 
 class Lives:
@@ -94,6 +105,19 @@ class Lives:
         """SIGKILL, and wait."""
         worker.kill()
         await self.died(worker, time.monotonic())
+
+    def freeze(self, worker: Born) -> None:
+        """
+        Have it do nothing more, not even what it is about to do.
+
+        Hazard: a sync that is under way while a file system is shut down may return success for what never came to the
+        disk (seen with ext4 of Linux 6.18). A worker that goes on to say 250 then has no power cut behind it.
+        """
+        os.kill(worker.pid, signal.SIGSTOP)
+        end = time.monotonic() + 20
+        while not all(one in "TtDZ" for one in states(worker.pid)):
+            assert time.monotonic() < end, "the worker does not stand still"
+            time.sleep(0.001)
 
     async def end(self) -> None:
         """Kill the worker, if there is one."""

@@ -26,7 +26,7 @@ import pytest
 
 _SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 
 
 class LoopDisk:
@@ -65,15 +65,28 @@ class LoopDisk:
         finally:
             os.close(descriptor)
 
+    def sync(self) -> None:
+        """All that was written is on the disk."""
+        _run("sync", "-f", str(self.path))
+
     def remount(self) -> None:
         """Unmount (nobody may use it any more) and mount what the image has."""
         _until_free("umount", str(self.path))
         self._mounted = False
+        self._let_go()
         self._mount()
 
     def break_down(self) -> None:
         """Read-only from now on though files are open for writing, as after an error; `remount` mends it."""
         _run("mount", "-o", "remount,abort", str(self.path))
+
+    def _let_go(self) -> None:
+        """Until no other mount namespace has the disk, either: else it would be mounted as it is, cut off."""
+        end = time.monotonic() + _PATIENCE
+        while subprocess.run(["losetup", "-j", self._image], capture_output=True, check=True, timeout=60).stdout:
+            if time.monotonic() > end:
+                pytest.fail(f"{self._image} is still in use")
+            time.sleep(0.02)
 
     def _mount(self) -> None:
         _run("mount", "-o", "loop", str(self._image), str(self.path))

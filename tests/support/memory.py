@@ -81,6 +81,7 @@ class MemorySpool:
         self.closed: list[tuple[str, Outcome]] = []
         self.reports: list[Report] = []
         self.settled: list[Outcome] = []
+        self.urgent: list[bool] = []
         self.accepted_recipients = 0
         self._opened = 0
         self.before_read: Callable[[], None] = lambda: None
@@ -92,6 +93,9 @@ class MemorySpool:
 
     def unhealthy(self) -> Reply | None:
         return None
+
+    def pause(self) -> float:
+        return 0.0
 
     async def accept(
         self,
@@ -155,7 +159,7 @@ class MemorySpool:
         await asyncio.sleep(0)
         return self._works(rows)
 
-    async def draining(self, mailbox: str, limit: int) -> list[Work]:
+    async def draining(self, mailbox: str, limit: int, octets: int = 0) -> list[Work]:
         rows = [r for r in self._ordered() if r.recipient.draining and r.recipient.mailbox == mailbox][:limit]
         await asyncio.sleep(0)
         return [Work(row.message, (row.recipient,)) for row in rows]
@@ -182,9 +186,10 @@ class MemorySpool:
         return sorted({r.recipient.mailbox for r in self.rows.values() if r.recipient.mailbox})
 
     async def settle(
-        self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None = None
+        self, message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None = None, *, urgent: bool = False
     ) -> Settled:
         await asyncio.sleep(0)
+        self.urgent.append(urgent)
         opened: list[QueuedRecipient] = []
         for outcome in outcomes:
             self._settle_one(outcome, opened)

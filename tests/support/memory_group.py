@@ -15,6 +15,7 @@ user may make the test fails, and says why: it never goes on without a limit.
 import contextlib
 import itertools
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,23 @@ class MemoryGroup:
             yield
         finally:
             (before / "cgroup.procs").write_text(str(os.getpid()))
+
+    def members(self) -> list[int]:
+        """Process ids of those that are in it."""
+        return [int(line) for line in (self.path / "cgroup.procs").read_text().split()]
+
+    def kill_all(self, patience: float = 10.0) -> None:
+        """SIGKILL to every process in it, and to those that were forked meanwhile, until there is none."""
+        end = time.monotonic() + patience
+        while members := self.members():
+            if os.getpid() in members:
+                pytest.fail("this process has joined the group that it is to kill: one group at a time")
+            for pid in members:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > end:
+                pytest.fail(f"processes {members} of {self.path} do not end")
+            time.sleep(0.005)
 
     def killed(self) -> int:
         """Processes that the kernel ended because the group was full."""

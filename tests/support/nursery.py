@@ -5,6 +5,10 @@ A nursery of processes for crash tests: real workers and real commands, forked w
         worker = nursery.worker(port)                       # `sluice serve`'s own worker process, and it serves
         command = nursery.command("hold", "ann@example.edu", "--reason", "test")    # stopped before its first step
         command.go(); nursery.wait(command)                 # exit status, or minus the signal
+    nursery.printed(command)                            # what it wrote to standard output
+
+A command with `stop_at` stops itself (SIGSTOP) at that step: steps are the beginning and the end of each of its write
+transactions in the control database.
 
 A worker is up in a fraction of the time that a whole relay needs, so that hundreds can be killed. The site must have
 been started once, so that its configuration is kept and its spool has a number.
@@ -13,6 +17,7 @@ Guarantees: the nursery's children end with it. On failure: `NurseryFailed` with
 """
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -84,16 +89,25 @@ class Nursery:
             raise NurseryFailed(f"the worker did not come up:\n{self.said()}")
         return Born(answer["pid"])
 
-    def command(self, *words: str) -> Born:
-        """A command, stopped before it begins."""
-        return Born(self._order(do="command", words=words)["pid"])
+    def command(self, *words: str, stop_at: int = 0) -> Born:
+        """A command, stopped before it begins, and once more at a step (0: never)."""
+        return Born(self._order(do="command", words=words, stop_at=stop_at)["pid"])
 
     def wait(self, born: Born) -> int:
         """Its exit status, or minus the signal that ended it. A child that does not end fails the test's time."""
         return int(self._order(do="wait", pid=born.pid)["status"])
 
+    def ended(self, born: Born) -> int | None:
+        """As `wait`, but None while it runs: asked only until it has told the status."""
+        status = self._order(do="ended", pid=born.pid)["status"]
+        return None if status is None else int(status)
+
+    def printed(self, born: Born) -> str:
+        """What a command wrote to standard output."""
+        return self._output.with_name(f"{self._output.name}.{born.pid}").read_text()
+
     def said(self) -> str:
-        """The end of what all children printed."""
+        """The end of what workers printed, and commands to standard error."""
         return self._output.read_text(errors="replace")[-6000:] if self._output.exists() else ""
 
     def _order(self, **order: Any) -> Any:
@@ -136,10 +150,14 @@ class _Ward:
             ready = pipe.read(6) == b"ready\n"
         return {"pid": pid, "ready": ready}
 
-    def command(self, words: list[str]) -> dict[str, Any]:
+    def command(self, words: list[str], stop_at: int) -> dict[str, Any]:
         from router.admin.cli import app  # noqa: PLC0415 - as above
 
         def live() -> int:
+            own = f"{self._output}.{os.getpid()}"
+            os.dup2(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 1)
+            if stop_at:
+                _stop_at(stop_at)
             os.kill(os.getpid(), signal.SIGSTOP)
             return app.run(["--config", self._config, "--json", *words])
 
@@ -149,6 +167,10 @@ class _Ward:
 
     def wait(self, pid: int) -> dict[str, Any]:
         return {"status": os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}
+
+    def ended(self, pid: int) -> dict[str, Any]:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        return {"status": os.waitstatus_to_exitcode(status) if done else None}
 
     def _fork(self, live: Callable[[], int]) -> int:
         if pid := os.fork():
@@ -165,6 +187,25 @@ class _Ward:
             os._exit(status)
 
 
+def _stop_at(step: int) -> None:
+    """Stop this process before or after a write transaction of the control database."""
+    from router.control.database import ControlDatabase  # noqa: PLC0415 - as above
+
+    real, steps = ControlDatabase.run_write, itertools.count(1)
+
+    def look() -> None:
+        if next(steps) == step:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    def counted(*arguments: Any, **keys: Any) -> Any:
+        look()
+        result = real(*arguments, **keys)
+        look()
+        return result
+
+    ControlDatabase.run_write = counted  # type: ignore[method-assign]  # in this child alone
+
+
 def _listen(port: int) -> socket.socket:
     one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -178,7 +219,7 @@ def _listen(port: int) -> socket.socket:
 def main() -> None:
     """Take orders from standard input, a line each, until it ends."""
     # Imported before the first fork, so that no child has to do it again.
-    from router.admin.cli import app, hold, release  # noqa: F401, PLC0415
+    from router.admin.cli import app, hold, move, queue, release  # noqa: F401, PLC0415
     from router.daemon import worker_process  # noqa: F401, PLC0415
 
     parser = argparse.ArgumentParser()

@@ -82,6 +82,7 @@ class Siege:
             ],
             users=users,
             settings={**HOSTS, **(settings or {})},
+            fresh=True,  # what it shares with another process would not count as its memory
         )
         self._directory = directory
         self._files = files

@@ -78,6 +78,8 @@ class House:
     asked: list[str] = field(default_factory=list)
     answers: dict[str, Reply | Exception] = field(default_factory=dict)
     mail_refusal: Reply | None = None
+    seconds: float = 0.0
+    """How long MAIL waits."""
     write_error: Exception | None = None
     message_error: Exception | None = None
     gate: asyncio.Event | None = None
@@ -91,6 +93,9 @@ class House:
 
     def refuse_mail(self) -> Reply | None:
         return self.mail_refusal
+
+    def pause(self) -> float:
+        return self.seconds
 
     async def recipient(self, envelope: Envelope, address: Address) -> Reply | NewRecipient:
         self.asked.append(address.wire)
@@ -195,10 +200,10 @@ class Wire:
         assert (await self.ask(f"RCPT TO:<{recipient}>")).startswith("250 2.1.5")
         assert (await self.ask("DATA")).startswith("354 ")
 
-    async def rest(self) -> bytes:
+    async def rest(self, patience: float = 10) -> bytes:
         """Everything up to the end of the connection."""
         try:
-            return await asyncio.wait_for(self.reader.read(), 10)
+            return await asyncio.wait_for(self.reader.read(), patience)
         except ConnectionError:
             return b""
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # pydantic and SQLAlchemy take long to import, and `sluice --
     from router.settings.schema import Settings
 
 VARIABLE = "SLUICE_CONFIG"
+_SHORTEST, _LONGEST = 2.0, 30.0
+"""Seconds to wait for a lock: a busy site is no reason to fail."""
 SYSTEM_FILE = Path("/etc/sluice/sluice.yaml")
 
 
@@ -35,6 +37,7 @@ SYSTEM_FILE = Path("/etc/sluice/sluice.yaml")
 class _Opened:
     settings: "Settings | None" = None
     database: "ControlDatabase | None" = None
+    patience: float = _LONGEST
     directories: "Directories | None" = None
 
 
@@ -69,8 +72,12 @@ class Context:
     def database(self) -> "ControlDatabase":
         """The control database, opened once; closed with the command. Raises `CommandFailed`."""
         if self._opened.database is None:
-            self._opened.database = _open(self.settings())
+            self._opened.database = _open(self.settings(), self._opened.patience)
         return self._opened.database
+
+    def wait_for_locks(self, timeout: float) -> None:
+        """Wait for locks no longer than the command is to take (seconds). Before the control database is opened."""
+        self._opened.patience = max(_SHORTEST, min(timeout, _LONGEST))
 
     def directories(self) -> "Directories | None":
         """The LDAP directories; None for a site without, which then needs nothing of LDAP."""
@@ -195,12 +202,12 @@ def require_readable(path: Path) -> None:
         raise CommandFailed(Exit.NO_INPUT, f"{path}: {error.strerror or error}", remedy) from error
 
 
-def _open(settings: "Settings") -> "ControlDatabase":
+def _open(settings: "Settings", patience: float) -> "ControlDatabase":
     from router.control.database import ControlDatabase  # noqa: PLC0415 - see above
 
     if settings.database == "sqlite":
         _require_database(settings.state_dir / "control.db")
-    return ControlDatabase.open(settings.database_url)
+    return ControlDatabase.open(settings.database_url, patience=patience)
 
 
 def _require_database(path: Path) -> None:

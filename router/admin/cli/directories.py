@@ -70,10 +70,11 @@ class Directories:
             writer.close()
 
     def _fetch(self, source: Ldap, keys: Sequence[str]) -> None:
+        asked = time.time()
         with closing(Servers(source)) as servers:
             items = _complete(Inquiry(source, meaning_of(self._settings, source), servers), keys, source.deadline)
         if items:
-            mirror_of(self._database(), self._settings, source.name).confirm(items)
+            mirror_of(self._database(), self._settings, source.name).confirm(items, asked)
 
 
 def _complete(inquiry: Inquiry, keys: Sequence[str], deadline: float) -> list[DirectoryItem]:

@@ -12,6 +12,7 @@ from enum import IntEnum
 from router.errors import (
     BodyDamaged,
     Conflict,
+    ControlBusy,
     ControlUnavailable,
     LookupFailed,
     NotFound,
@@ -62,6 +63,7 @@ _STATIONS: tuple[tuple[type[SluiceError], Exit, str], ...] = (
     (NotFound, Exit.DATA, ""),
     (Conflict, Exit.DATA, ""),
     (LookupFailed, Exit.TRY_AGAIN, "try again later"),
+    (ControlBusy, Exit.UNAVAILABLE, "somebody keeps it locked, such as a worker that was stopped: run it again"),
     (ControlUnavailable, Exit.UNAVAILABLE, "see that `sluice serve` has run once and that this account may read it"),
     (SpoolFull, Exit.IO_ERROR, "make room on the disk"),
     (SpoolUnavailable, Exit.IO_ERROR, ""),

@@ -54,6 +54,7 @@ def hold(
     was changed for it.
     """
     context = Context.of(ctx)
+    context.wait_for_locks(timeout)
     wanted = Wanted(addresses or (), file, domain, home, everything)
     keys = _without_postmaster(context, wanted, select(context, wanted, fetch=True))
     if dry_run:

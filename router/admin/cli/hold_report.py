@@ -16,7 +16,7 @@ from router.admin.cli.exits import Exit
 from router.admin.cli.output import Output, moment
 from router.control import mailboxes
 from router.control.barrier import Waiting
-from router.control.holds import InDoubt
+from router.control.hold_records import InDoubt
 from router.control.operations import HoldResult, ReleaseResult
 from router.model.mailbox import Mailbox
 

@@ -83,6 +83,7 @@ def move(
     65: a mailbox cannot be moved.
     """
     context = Context.of(ctx)
+    context.wait_for_locks(timeout)
     require_store(context.settings().stores, to)
     copy = CopyCommand.parse(run, quiet=context.json) if run else None
     keys = select(context, Wanted(addresses or (), file, domain, home), fetch=True)

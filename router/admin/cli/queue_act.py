@@ -5,8 +5,9 @@ Guarantees: nothing acts on the whole queue without `--all`; `delete` and `park`
 first: on a terminal the person, elsewhere `--yes` must have been said. What was counted is what is changed. The
 command returns when the owner of each spool has committed the change.
 
-On failure: 75 when a worker has not answered in time (the request is durable and will be carried out), 1 when a
-worker answered that it could not, 64 for a command that would act on everything or was not confirmed.
+On failure: 75 when a worker has not answered in time (the request is durable and will be carried out), or when some of
+it was being delivered and was left alone; 1 when a worker answered that it could not, 64 for a command that would act
+on everything or was not confirmed.
 """
 
 import sys
@@ -137,7 +138,8 @@ def require_conditions(selection: Selection, everything: bool) -> None:
 def _change(context: Context, kind: str, conditions: Conditions, order: Order, *, confirmed: bool = True) -> int:
     if kind in {"delete", "park"} and not order.reason.strip():
         raise CommandFailed(Exit.USAGE, "the reason is empty", "say --reason")
-    database = control(context)
+    context.wait_for_locks(order.timeout)
+    database = control(context, changing=True)
     selection = select(conditions, database)
     require_conditions(selection, order.everything)
     selection = _narrow(kind, selection)
@@ -154,7 +156,7 @@ def _change(context: Context, kind: str, conditions: Conditions, order: Order, *
     _tell(context, kind, extent, done, here)
     if done.errors:
         return Exit.FAILED
-    return Exit.TRY_AGAIN if done.pending else Exit.OK
+    return Exit.TRY_AGAIN if done.pending or done.under_way else Exit.OK
 
 
 def _narrow(kind: str, selection: Selection) -> Selection:
@@ -191,6 +193,7 @@ def _tell(
             "messages": extent.messages,
             "recipients": extent.recipients,
             "changed": done.count,
+            "under_way": done.under_way,
             "pending": [{"spool": spool, "requests": count} for spool, count in sorted(done.pending.items())],
             "errors": done.errors,
             "as_owner": done.as_owner,
@@ -207,5 +210,9 @@ def _tell(
             out.line(f"a copy of each message and its envelope is in {directory}")
     for spool, count in sorted(done.pending.items()):
         out.note(f"spool {spool:04d}: {count} requests are durable, and not answered yet; they will be carried out")
+    if done.under_way:
+        out.note(
+            f"left alone: {done.under_way} that a store is taking at this moment; run it again for what comes back"
+        )
     for error in done.errors:
         out.note(error)

@@ -4,8 +4,9 @@ Changing the queue: flush, requeue, delete, park and unpark, carried out by who 
 Only the owner of a spool may write it. Where a worker owns it, the change is written down as request rows in the
 control database and the answers are waited for; where nobody does, this command takes the lock and acts as owner.
 
-Guarantees: what was counted before is what is changed: mail that arrives meanwhile is left alone. Requests are
-durable before the wait begins, and every change may be asked for twice. Memory is bounded by one chunk.
+Guarantees: what was counted before is what is changed: mail that arrives meanwhile is left alone. The audit and all
+requests of a command are made known in one transaction, before the wait begins: a command that was killed has asked
+for everything or for nothing. Every change may be asked for twice. Memory is bounded by one chunk.
 
 On failure: `ControlUnavailable` when a worker must be asked and cannot, `CommandFailed` (77) when this account may not
 act as owner; nothing was changed then. Requests without an answer in time are
@@ -28,7 +29,7 @@ from router.admin.cli.exits import CommandFailed, Exit
 from router.admin.cli.queue_select import Selection, SpoolPlace, entries, filters
 from router.control import audit, requests
 from router.control.audit import Act
-from router.control.database import ControlDatabase
+from router.control.database import ControlDatabase, DatabaseBusy
 from router.control.requests import Request
 from router.errors import ControlUnavailable, SpoolUnavailable
 from router.spool.desk import Desk
@@ -71,9 +72,13 @@ class Change:
 
 @dataclass(slots=True)
 class Done:
-    """What came of a change. `count` are recipients; `pending` requests had no answer in time, by spool."""
+    """
+    What came of a change. `count` are recipients, and so are `under_way`: left alone, for a store has them at this
+    moment. `pending` requests had no answer in time, by spool.
+    """
 
     count: int = 0
+    under_way: int = 0
     pending: dict[int, int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     as_owner: list[int] = field(default_factory=list)
@@ -108,8 +113,11 @@ def carry_out(
         ours, theirs = _divide(concerned, stack)
         if theirs and database is None:
             raise ControlUnavailable(f"{theirs[0][1]}, and the control database that reaches it is not there")
+        asked: dict[int, int] = {}
         if database is not None and concerned:
-            database.run_write(partial(_audit, change=change, extent=extent))
+            for place, _ in theirs:
+                asked.update(dict.fromkeys(_draft(place, change, extent.last[place.number], database), place.number))
+            database.run_write(partial(_make_known, change=change, extent=extent, drafts=list(asked)))
         for place, lock in ours:
             try:
                 done.count += asyncio.run(_act(place, lock, change, extent.last[place.number]))
@@ -117,7 +125,6 @@ def carry_out(
             except SpoolUnavailable as error:
                 done.errors.append(f"spool {place.number:04d}: {error}")
     if database is not None:
-        asked = {place.number: _ask(place, change, extent.last[place.number], database) for place, _ in theirs}
         _wait(database, asked, timeout, done)
     return done
 
@@ -205,8 +212,8 @@ async def _apply(desk: Desk, change: Change, numbers: Sequence[int]) -> int:
             raise ValueError(change.kind)
 
 
-def _ask(place: SpoolPlace, change: Change, last: int, database: ControlDatabase) -> list[int]:
-    """Write the requests of one spool; their numbers."""
+def _draft(place: SpoolPlace, change: Change, last: int, database: ControlDatabase) -> list[int]:
+    """Draft the requests of one spool; their numbers."""
     return [
         database.run_write(partial(_create, spool=place.number, change=change, payload=payload))
         for payload in _payloads(place, change, last)
@@ -214,7 +221,13 @@ def _ask(place: SpoolPlace, change: Change, last: int, database: ControlDatabase
 
 
 def _create(connection: Connection, spool: int, change: Change, payload: Payload) -> int:
-    return requests.create(connection, spool, change.kind, payload, change.act.actor, time.time())
+    actor, now = change.act.actor, time.time()
+    return requests.create(connection, spool, change.kind, payload, actor, now, state=requests.DRAFT)
+
+
+def _make_known(connection: Connection, change: Change, extent: Extent, drafts: Sequence[int]) -> None:
+    _audit(connection, change, extent)
+    requests.ask(connection, drafts, time.time())
 
 
 def _payloads(place: SpoolPlace, change: Change, last: int) -> Iterator[Payload]:
@@ -238,18 +251,18 @@ def _chunks(place: SpoolPlace, selection: Selection, last: int) -> Generator[lis
 
 def _wait(
     database: ControlDatabase,
-    asked: Mapping[int, Sequence[int]],
+    asked: Mapping[int, int],
     timeout: float,
     done: Done,
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Gather answers until all are there or the time is over."""
+    """Gather the answers to these requests (number to spool) until all are there or the time is over."""
     deadline, pause = clock() + timeout, 0.01
-    waiting = {number: spool for spool, numbers in asked.items() for number in numbers}
+    waiting = dict(asked)
     while waiting:
-        for answer in database.run_read(partial(_answered, numbers=sorted(waiting)[:CHUNK])):
+        for answer in _look(database, sorted(waiting)[:CHUNK], deadline - clock()):
             del waiting[answer.number]
             _note(answer, done)
         if waiting and clock() >= deadline:
@@ -261,6 +274,14 @@ def _wait(
         done.pending[spool] = done.pending.get(spool, 0) + 1
 
 
+def _look(database: ControlDatabase, numbers: Sequence[int], left: float) -> list[Request]:
+    """Answers that are there; none while the database is locked."""
+    try:
+        return database.run_read(partial(_answered, numbers=numbers), max(0.0, left))
+    except DatabaseBusy:
+        return []
+
+
 def _answered(connection: Connection, numbers: Sequence[int]) -> list[Request]:
     return [one for one in requests.get(connection, numbers) if one.state != requests.NEW]
 
@@ -269,6 +290,7 @@ def _note(request: Request, done: Done) -> None:
     answer = request.answer if isinstance(request.answer, dict) else {}
     if request.state == requests.DONE:
         done.count += int(answer.get("count", 0))
+        done.under_way += int(answer.get("under_way", 0))
     else:
         done.errors.append(f"spool {request.spool:04d}: {answer.get('error', 'failed without a word')}")
 

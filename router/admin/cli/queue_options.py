@@ -24,7 +24,7 @@ from router.admin.cli.queue_select import STATES, BadSelection, Selection, Spool
 from router.control import mailboxes
 from router.control.database import ControlDatabase
 from router.control.mailboxes import Filter
-from router.errors import ControlUnavailable
+from router.errors import ControlBusy, ControlUnavailable
 from router.model.address import AddressSyntaxError, parse_address
 from router.model.mailbox import Hold
 from router.settings.values import BadValue, parse_duration
@@ -98,12 +98,17 @@ def places(context: Context) -> list[SpoolPlace]:
     return spool_places(context.settings().state_dir)
 
 
-def control(context: Context) -> ControlDatabase | None:
-    """The control database, or None with a remark: the queue can be read without it."""
+def control(context: Context, *, changing: bool = False) -> ControlDatabase | None:
+    """
+    The control database, or None with a remark: the queue can be read without it. One that is locked is there: who is
+    `changing` something is told, for the audit must have it.
+    """
     context.settings()
     try:
         return context.database()
     except (CommandFailed, ControlUnavailable) as error:
+        if changing and isinstance(error, ControlBusy):
+            raise
         context.out.note(f"holds and addresses are not known: {explain(error).message}")
         return None
 

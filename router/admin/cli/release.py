@@ -34,6 +34,7 @@ def release(
     written, then the mail is still held: run it again. 65: one could not be released.
     """
     context = Context.of(ctx)
+    context.wait_for_locks(timeout)
     if to:
         require_store(context.settings().stores, to)
     keys = select(context, Wanted(addresses or (), file, domain, home, everything, held=True), fetch=True)

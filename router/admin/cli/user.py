@@ -21,7 +21,7 @@ from router.admin.cli.output import Column, moment, octets, span
 from router.admin.cli.user_change import change
 from router.admin.cli.user_import import import_file
 from router.admin.cli.user_selection import Addresses, FromFile, Wanted, pages, select
-from router.control import audit, entries, holds, mailboxes
+from router.control import audit, entries, hold_records, mailboxes
 from router.control.mailboxes import Filter, Record
 from router.model.mailbox import Hold, Mailbox, Status
 
@@ -84,7 +84,7 @@ def history(
     context = Context.of(ctx)
     out = context.out
     key = select(context, Wanted((address,)))[0]
-    past = context.database().run_read(partial(holds.history, key=key, limit=limit))
+    past = context.database().run_read(partial(hold_records.history, key=key, limit=limit))
     changes = context.database().run_read(partial(audit.rows, key=key, limit=limit))
     out.table(
         [Column("hold", right=True), "opened", "quiet", "ended", "ended by", "home before", "released to", "reason"],
@@ -144,7 +144,7 @@ def hold_json(hold: Hold) -> dict[str, object]:
     }
 
 
-def _past_json(one: holds.HoldRecord) -> dict[str, object]:
+def _past_json(one: hold_records.HoldRecord) -> dict[str, object]:
     doubts = [
         {"queue_id": d.queue_id, "message_id": d.message_id, "store": d.store, "time": moment(d.time)}
         for d in one.in_doubt

@@ -1,9 +1,10 @@
 """
 Blocking code of the product (the thread that follows the control database, a command) as events of the scheduler.
 
-A fiber is a thread that runs only while the scheduler waits for it: there is one runner at any time, so everything
-stays in the seed's order. It gives up its turn where real code would wait: between transactions, in `sleep`, in
-`Event.wait`, in `Future.result`.
+A fiber is a thread that runs only while it has the turn: there is one runner at any time, so everything stays in the
+seed's order. It gives up its turn where real code would wait: between transactions, in `sleep`, in `Event.wait`, in
+`Future.result`. Its thread then lets the scheduler's next events happen itself, and hands the turn on when one of them
+goes on with another fiber, or the run is over: most waits need no change of threads.
 
 Guarantees: a fiber of a killed process never goes on; when the run is over its thread is unwound. Threads are used
 again by later runs.
@@ -12,83 +13,103 @@ On failure: an exception of a fiber ends the run; `Killed` is none.
 """
 
 import concurrent.futures
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from support.simulation.scheduler import Process, Scheduler
+from support.simulation.scheduler import Leader, Process, Scheduler
 
 
 class Killed(BaseException):
     """The process of this fiber is dead: unwind without a further effect."""
 
 
-class _Thread:
+class _Runner:
+    """Somebody who may have the turn."""
+
+    def __init__(self) -> None:
+        self._go = threading.Lock()
+        self._go.acquire()
+
+    def hand_on(self, to: Leader | None) -> None:
+        """Give the turn to that one, None for whoever began the run; returns when it has come back."""
+        other = to if isinstance(to, _Runner) else _MAIN
+        if other is not self:
+            other._go.release()
+            self._go.acquire()
+
+
+_MAIN = _Runner()
+
+
+class _Thread(_Runner):
     """A thread that waits for fibers to run."""
 
     def __init__(self) -> None:
-        self.go = threading.Lock()
-        self.back = threading.Lock()
-        self.go.acquire()
-        self.back.acquire()
-        self.work: Callable[[], None] = lambda: None
+        super().__init__()
+        self.fiber: Fiber | None = None
         threading.Thread(target=self._serve, name="simulation", daemon=True).start()
 
     def _serve(self) -> None:
+        self._go.acquire()
         while True:
-            self.go.acquire()
-            self.work()
-            self.back.release()
+            self.hand_on(self._work())
+
+    def lead(self) -> None:
+        _MAIN.hand_on(self)
+
+    def _work(self) -> Leader | None:
+        """Run the fiber; who has the turn then."""
+        fiber, self.fiber = self.fiber, None
+        if fiber is None:
+            raise AssertionError("a thread without a fiber was given the turn")
+        fiber.run()
+        _IDLE.append(self)
+        return fiber.scheduler.play()
 
 
 _IDLE: list[_Thread] = []
-
-
-def _nothing() -> None:
-    """Of a thread without a fiber."""
+os.register_at_fork(after_in_child=_IDLE.clear)
 
 
 class Fiber:
-    """One blocking function. `current` is the fiber that runs now, None in the scheduler's own thread."""
+    """One blocking function. `current` is the fiber that runs now, None while the scheduler picks."""
 
     current: "Fiber | None" = None
 
     def __init__(self, scheduler: Scheduler, process: Process, body: Callable[[], object]) -> None:
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self.process = process
         self._body = body
         self._thread = _IDLE.pop() if _IDLE else _Thread()
-        self._thread.work = self._run
+        self._thread.fiber = self
         self._waking = 0
         self.done = False
         scheduler.soon(process, self._resume)
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """In its thread, once."""
+        Fiber.current = self
         try:
             if self.process.alive:
                 self._body()
         except Killed:
             pass
         except BaseException as error:  # noqa: BLE001 - told to whoever looks at the fiber
-            self._scheduler.failure = error
+            self.scheduler.failure = error
         self.done = True
+        Fiber.current = None
 
     def _resume(self) -> None:
-        if self.done:
-            return
-        former, Fiber.current = Fiber.current, self
-        self._thread.go.release()
-        self._thread.back.acquire()
-        Fiber.current = former
-        if self.done:
-            self._thread.work = _nothing
-            _IDLE.append(self._thread)
+        if not self.done:
+            self.scheduler.turn = self._thread
 
     def park(self) -> None:
         """Give up the turn until `wake` or a timer resumes it. Called in the fiber."""
-        thread = self._thread
-        thread.back.release()
-        thread.go.acquire()
+        Fiber.current = None
+        self._thread.hand_on(self.scheduler.play())
+        Fiber.current = self
         if not self.process.alive:
             raise Killed
 
@@ -100,10 +121,10 @@ class Fiber:
         def wake() -> None:
             if self._waking == mine:
                 self._waking += 1
-                self._scheduler.soon(self.process, self._resume)
+                self.scheduler.soon(self.process, self._resume)
 
         if delay < float("inf"):
-            self._scheduler.after(delay, self.process, wake)
+            self.scheduler.after(delay, self.process, wake)
         return wake
 
     def sleep(self, delay: float) -> None:
@@ -114,7 +135,7 @@ class Fiber:
         """At the end of a run: end the thread's work, without any effect."""
         self.process.alive = False
         while not self.done:
-            self._resume()
+            self._thread.lead()
 
 
 class SimEvent:

@@ -48,6 +48,8 @@ class Oracle:
     returned: set[tuple[str, str]] = field(default_factory=set)
     unsure: bool = False
     """Something happened after which a duplicate is allowed."""
+    moves: int = 0
+    """Counts what may have brought a message to its end."""
     floor: dict[str, int] = field(default_factory=dict)
     """Epoch of the last flip whose command has returned, by mailbox."""
 
@@ -123,6 +125,7 @@ class Oracle:
 
     def took(self, worker: str, lane: str, parcel: Parcel, wires: Sequence[str], entry: Entry) -> None:
         """A store has a message now."""
+        self.moves += 1
         self.scheduler.note(f"{lane} takes {parcel.queue_id} of {worker}: {' '.join(wires)}")
         for wire in wires:
             key = mailbox_of(wire)
@@ -134,6 +137,7 @@ class Oracle:
 
     def committed(self, worker: str, operations: Sequence[Any]) -> None:
         """A transaction of a spool has committed."""
+        self.moves += 1
         for operation in operations:
             if isinstance(operation, Settle):
                 for outcome in operation.outcomes:

@@ -7,6 +7,7 @@ On failure: `Result.failure` says what was broken, and when; `trace` tells the s
 """
 
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,8 +169,21 @@ class Site:
             mine = [one for one in self.oracle.missing() if story.owner(one[1]) in released]
             return [one for one in mine if not self._parked(*one)]
 
-        if not self.scheduler.run(lambda: not untried(), self.scheduler.now + 8.0):
+        if not self.scheduler.run(self._changed(lambda: not untried()), self.scheduler.now + 8.0):
             self.oracle.broken(4, f"released and not tried: {untried()}")
+
+    def _changed(self, condition: Callable[[], bool]) -> Callable[[], bool]:
+        """The condition, which only something at a store or in a spool can change."""
+        seen, value = -1, False
+
+        def look() -> bool:
+            nonlocal seen, value
+            now = self.oracle.moves + len(self.oracle.accepted)
+            if now != seen:
+                seen, value = now, condition()
+            return value
+
+        return look
 
     def _wait(self, seconds: float) -> None:
         self.scheduler.run(lambda: False, self.scheduler.now + seconds)
@@ -189,7 +203,7 @@ class Site:
             if not self._left():
                 return
             self.clock.skipped += _RETRY if round_ < 6 else _PROTECTED
-            self.scheduler.run(lambda: not self._left(), self.scheduler.now + 3.0)
+            self.scheduler.run(self._changed(lambda: not self._left()), self.scheduler.now + 3.0)
         if self._left():
             rows = [
                 row

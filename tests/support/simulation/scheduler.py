@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Callable
 from random import Random
+from typing import Protocol
 
 Action = Callable[[], object]
 _GRID = 500.0
@@ -32,6 +33,13 @@ class Stuck(AssertionError):
     """Events go on without end, or nothing is left to happen and something was waited for."""
 
 
+class Leader(Protocol):
+    """A thread that may have the turn (`fibers`)."""
+
+    def lead(self) -> None:
+        """Let it go on; returns when the turn comes back to whoever called `run`."""
+
+
 class Scheduler:
     """Events of all processes. Times are seconds since the start of the run."""
 
@@ -43,6 +51,12 @@ class Scheduler:
         """What ends the run: an error that nobody handled."""
         self.trace: list[tuple[float, str]] | None = None
         self.digest = 0
+        self.turn: Leader | None = None
+        """Set by an event after which another thread goes on: which."""
+        self._until: Callable[[], bool] | None = None
+        self._limit = 0.0
+        self._held = False
+        self._error: BaseException | None = None
         self._most = most
         self._ready: list[tuple[Process, Action]] = []
         self._later: list[tuple[float, int, Process, Action]] = []
@@ -72,21 +86,35 @@ class Scheduler:
 
     def run(self, until: Callable[[], bool], limit: float) -> bool:
         """Let things happen until `until` holds (True) or the clock has reached `limit` (False)."""
-        ready, later, random = self._ready, self._later, self.random.random
+        self._until, self._limit, self._error = until, limit, None
+        other = self.play()
+        if other is not None:
+            other.lead()
+        if self._error is not None:
+            raise self._error
+        return self._held
+
+    def play(self) -> Leader | None:
+        """In the thread that has the turn: let things happen. Who has it then, None for whoever called `run`."""
+        if self._until is None:
+            return None
+        try:
+            found = self._pick(self._until, self._limit)
+        except BaseException as error:  # noqa: BLE001 - raised by `run`
+            self._error, found = error, None
+        if found is None:
+            self._until = None
+        return found
+
+    def _pick(self, until: Callable[[], bool], limit: float) -> Leader | None:
+        ready, random = self._ready, self.random.random
         while not until():
             self.steps += 1
             if self.failure is not None:
                 raise self.failure
-            if not ready:
-                if self.steps > self._most:
-                    raise Stuck(f"{self._most} events at {self.now:.3f} s")
-                if not later or later[0][0] > limit:
-                    self.now = max(self.now, limit)
-                    return False
-                self.now = max(self.now, later[0][0])
-                while later and later[0][0] <= self.now:
-                    _, _, process, action = heapq.heappop(later)
-                    ready.append((process, action))
+            if not ready and not self._go_on(limit):
+                self._held = False
+                return None
             last = len(ready) - 1
             if last:
                 at = int(random() * (last + 1))
@@ -96,4 +124,22 @@ class Scheduler:
                 self.at(process.frozen, process, action)
             elif process.alive:
                 action()
+                if self.turn is not None:
+                    found, self.turn = self.turn, None
+                    return found
+        self._held = True
+        return None
+
+    def _go_on(self, limit: float) -> bool:
+        """Nothing is ready: the clock goes to the next event."""
+        ready, later = self._ready, self._later
+        if self.steps > self._most:
+            raise Stuck(f"{self._most} events at {self.now:.3f} s")
+        if not later or later[0][0] > limit:
+            self.now = max(self.now, limit)
+            return False
+        self.now = max(self.now, later[0][0])
+        while later and later[0][0] <= self.now:
+            _, _, process, action = heapq.heappop(later)
+            ready.append((process, action))
         return True

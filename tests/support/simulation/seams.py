@@ -4,8 +4,10 @@ What of the product's modules is exchanged while a simulation runs: threads, clo
 Guarantees: everything is put back at the end of `installed`. On failure: nothing here fails.
 """
 
+import asyncio
 import gc
 import logging
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -19,8 +21,9 @@ from router.daemon import worker
 from router.deliver.inflight import Entry
 from router.spool import writer
 from support.simulation.fibers import Fiber, SimEvent, SimFuture
+from support.simulation.loop import SimLoop
 from support.simulation.relay import RULES, Door, Idle, fiber_thread
-from support.simulation.scheduler import Scheduler
+from support.simulation.scheduler import Process, Scheduler
 from support.simulation.site_database import SharedState
 
 HOUSEKEEPING = 2.0
@@ -38,10 +41,14 @@ class Present:
     fibers: list[Fiber]
     numbers = 0
     runs = 0
+    collecting = True
+    """Whether what runs leave is cleared away; not in a process that ends with them."""
 
     @classmethod
     def begin(cls, scheduler: Scheduler, shared: SharedState) -> None:
         cls.scheduler, cls.shared, cls.fibers, cls.numbers = scheduler, shared, [], 0
+        # asyncio's list of all tasks would find those of former runs under the same numbers.
+        asyncio.tasks._all_tasks.data.clear()  # type: ignore[attr-defined]
         random.seed(scheduler.random.random())
 
     @classmethod
@@ -50,8 +57,8 @@ class Present:
             fiber.unwind()
         cls.fibers = []
         cls.runs += 1
-        if cls.runs % _RUNS == 0:
-            gc.collect()
+        if cls.collecting and cls.runs % _RUNS == 0:
+            _collect()
 
     @classmethod
     def forget(cls) -> None:
@@ -90,8 +97,6 @@ def _name() -> str:
 
 async def _to_thread(work: Any, *args: Any, **keys: Any) -> Any:
     """`asyncio.to_thread`, in a fiber: what it does may wait."""
-    import asyncio  # noqa: PLC0415 - the real one
-
     loop: Any = asyncio.get_running_loop()
     future = loop.create_future()
 
@@ -115,9 +120,50 @@ async def _to_thread(work: Any, *args: Any, **keys: Any) -> Any:
     return await future
 
 
+def _collect() -> int:
+    """Clear away what dead processes left; what their coroutines still do as they end, they do in a loop of nobody."""
+    nobody = Process("nobody")
+    nobody.alive = False
+    asyncio.events._set_running_loop(SimLoop(Scheduler(0), nobody, lambda: 0.0))
+    try:
+        return gc.collect()
+    finally:
+        asyncio.events._set_running_loop(None)
+
+
 @contextmanager
 def installed() -> Iterator[None]:
-    """The edges of the product are the simulation's."""
+    """The edges of the product are the simulation's, and garbage is collected between runs only."""
+    collecting, hook = gc.isenabled(), sys.unraisablehook
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    sys.unraisablehook = lambda _left: None  # coroutines of dead processes that are cleared away
+    try:
+        with exchanged():
+            try:
+                yield
+            finally:
+                Present.forget()
+                # One that ends coroutines frees nothing itself; what they were keeping is only then garbage.
+                while max(_collect(), _collect()) > _LITTLE:
+                    pass
+    finally:
+        gc.unfreeze()
+        sys.unraisablehook = hook
+        if collecting:
+            gc.enable()
+
+
+def _processor(all_of_them: set[int]) -> int:
+    """One for all fibers: on two, each change of threads would begin with cold caches, a third of the whole time."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")[2:]
+    return sorted(all_of_them)[int(worker or os.getpid()) % len(all_of_them)]
+
+
+@contextmanager
+def exchanged() -> Iterator[None]:
+    """The same, without a thought of garbage. The process keeps to one processor meanwhile."""
     thread = SimpleNamespace(Thread=_thread, Event=SimEvent)
     polling = SimpleNamespace(Event=PollEvent)
     clock = SimpleNamespace(monotonic=_now, time=_now)
@@ -133,28 +179,20 @@ def installed() -> Iterator[None]:
         (worker, "load_rules", lambda _settings: RULES),
         (worker, "uuid", SimpleNamespace(uuid4=_name)),
         (Entry, "__hash__", lambda entry: entry.number),
-        (__import__("asyncio"), "to_thread", _to_thread),
+        (asyncio, "to_thread", _to_thread),
     ]
     former, random_state = logging.root.manager.disable, random.getstate()
     logging.disable(logging.CRITICAL)
     patches = [patch.object(where, name, value) for where, name, value in changes]
-    hook, collecting = sys.unraisablehook, gc.isenabled()
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    sys.unraisablehook = lambda _left: None  # coroutines of dead processes that are cleared away
+    processors = os.sched_getaffinity(0)
     try:
+        os.sched_setaffinity(0, {_processor(processors)})
         for one in patches:
             one.start()
         yield
     finally:
         Present.forget()
-        while gc.collect() > _LITTLE:
-            pass  # what a coroutine was keeping is only then garbage itself
-        gc.unfreeze()
-        sys.unraisablehook = hook
-        if collecting:
-            gc.enable()
+        os.sched_setaffinity(0, processors)
         for one in reversed(patches):
             one.stop()
         logging.disable(former)

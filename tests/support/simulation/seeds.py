@@ -1,16 +1,16 @@
 """
-The seeds of the test suite, in blocks that several processes share; `./dev simulate --seeds 0-9999` runs ten thousand.
+The seeds of the test suite, in blocks that several processes share: ten thousand, each block in a process of its own.
 
 On failure: the assertion names each seed that broke a promise, and how to see its story.
 """
 
 from collections import Counter
 
-from support.simulation.run import Result, simulate
-from support.simulation.seams import installed
+from support.simulation.apart import results_of
+from support.simulation.run import Result
 
-SEEDS = 1_200
-BLOCK = 200
+SEEDS = 10_000
+BLOCK = 500
 
 
 def blocks(part: int, parts: int) -> list[range]:
@@ -20,8 +20,7 @@ def blocks(part: int, parts: int) -> list[range]:
 
 def keep_promises(seeds: range) -> None:
     """Run them all; what they were is printed."""
-    with installed():
-        results = [simulate(seed) for seed in seeds]
+    results = results_of(seeds)
     print(summary(results))
     failed = [f"seed {one.seed}: {one.failure}" for one in results if one.failure]
     assert not failed, "\n".join([*failed, "see its story: ./dev simulate --seed N"])

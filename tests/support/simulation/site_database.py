@@ -13,11 +13,10 @@ On failure: `ControlUnavailable` during an outage, `DatabaseBusy` for a member w
 import sqlite3
 import sys
 from collections import namedtuple
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
-from sqlalchemy import Connection, Delete, Select, Update, create_engine
+from sqlalchemy import Connection, Delete, Insert, Select, Update, create_engine
 from sqlalchemy.pool import StaticPool
 
 from router.control.database import ControlDatabase, DatabaseBusy
@@ -66,6 +65,10 @@ class Rows:
         return found
 
 
+_GIVEN = object()
+"""In place of the value of a parameter that has none of its own."""
+
+
 class _Compiled:
     """A statement ready for the driver."""
 
@@ -79,12 +82,23 @@ class _Compiled:
         self.make = row._make if names else None
         self.text = "" if compiled.positiontup or self.lists else compiled.string
         """Of one without parameters."""
+        self._plan = [] if self.text or self.lists or not self.plain else self._binding()
         self._texts: dict[tuple[int, ...], Any] = {}
+
+    def _binding(self) -> list[tuple[str, Any, Any]]:
+        """For each place: the parameter's name, its value where none is given, and what makes it the driver's."""
+        binds = {name: bind for bind, name in self.compiled.bind_names.items()}
+        return [
+            (binds[name].key, _GIVEN if binds[name].required else binds[name].value, self.processors.get(name))
+            for name in self.compiled.positiontup or ()
+        ]
 
     def execute(self, extracted: Any, parameters: Any) -> Rows:
         """Bind and run."""
         if self.text:
             return Rows(RAW.execute(self.text), self.make)
+        if extracted is None and self._plan:
+            return Rows(RAW.execute(self.compiled.string, self._bound(parameters or {})), self.make)
         values = self.compiled.construct_params(parameters, extracted_parameters=extracted, escape_names=False)
         if not self.lists:
             text, names = self.compiled.string, self.compiled.positiontup or ()
@@ -95,6 +109,13 @@ class _Compiled:
         processors = self.processors
         bound = [processors[name](values[name]) if name in processors else values[name] for name in names]
         return Rows(RAW.execute(text, bound), self.make)
+
+    def _bound(self, parameters: Any) -> list[Any]:
+        bound = []
+        for key, usual, processor in self._plan:
+            value = parameters[key] if usual is _GIVEN or key in parameters else usual
+            bound.append(value if processor is None else processor(value))
+        return bound
 
     def _expanded(self, values: Any) -> Any:
         """For lists of these lengths."""
@@ -111,28 +132,46 @@ class _Compiled:
 _STATEMENTS: dict[Any, _Compiled] = {}
 _CONSTANT: dict[int, tuple[Any, _Compiled]] = {}
 """Statements that the product builds once, by identity."""
+_INSERTS: dict[int, tuple[Any, dict[tuple[str, ...], _Compiled]]] = {}
+"""Those that insert rows, for each choice of columns."""
+
+
+def _compile(statement: Any, dialect: Any, columns: Sequence[str] = ()) -> _Compiled:
+    return _Compiled(
+        statement._compiler(dialect, column_keys=list(columns), for_executemany=False, schema_translate_map=None)
+    )
 
 
 def _gather_constants(dialect: Any) -> None:
     for name, module in tuple(sys.modules.items()):
         for value in vars(module).values() if name.startswith("router.control") else ():
-            if isinstance(value, Select | Update | Delete):
-                compiled = _Compiled(
-                    value._compiler(dialect, column_keys=[], for_executemany=False, schema_translate_map=None)
-                )
+            if isinstance(value, Insert):
+                _INSERTS[id(value)] = (value, {})
+            elif isinstance(value, Select | Update | Delete):
+                compiled = _compile(value, dialect)
                 if compiled.plain:
                     _CONSTANT[id(value)] = (value, compiled)
+
+
+def _each(statement: _Compiled, parameters: Any) -> Rows:
+    """Once, or once for each of many rows; the last result."""
+    for row in parameters if isinstance(parameters, list) else (parameters,):
+        result = statement.execute(None, row)
+    return result
 
 
 class QuickConnection(Connection):
     """Executes a statement that was seen before without SQLAlchemy's machinery; everything else as ever."""
 
     def execute(self, statement: Any, parameters: Any = None, **more: Any) -> Any:
-        if isinstance(parameters, list | tuple) or not hasattr(statement, "_generate_cache_key"):
-            return super().execute(statement, parameters, **more)
         known = _CONSTANT.get(id(statement))
         if known is not None:
-            return known[1].execute(None, parameters)
+            return _each(known[1], parameters)
+        insert = self._insert(statement, parameters)
+        if insert is not None:
+            return _each(insert, parameters)
+        if isinstance(parameters, list | tuple) or not hasattr(statement, "_generate_cache_key"):
+            return super().execute(statement, parameters, **more)
         key = statement._generate_cache_key()
         if key is None:
             return super().execute(statement, parameters, **more)
@@ -148,6 +187,16 @@ class QuickConnection(Connection):
         if not found.plain:
             return super().execute(statement, parameters, **more)
         return found.execute(key[1], parameters)
+
+    def _insert(self, statement: Any, parameters: Any) -> _Compiled | None:
+        """What is known of one that inserts rows."""
+        _, known = _INSERTS.get(id(statement), (None, None))
+        if known is None or not parameters:
+            return None
+        columns = tuple(parameters[0] if isinstance(parameters, list) else parameters)
+        if columns not in known:
+            known[columns] = _compile(statement, self.dialect, columns)
+        return known[columns] if known[columns].plain else None
 
 
 RAW = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=512)
@@ -192,6 +241,11 @@ class _Site:
         if cls._made is None:
             cls._made = cls()
         return cls._made
+
+
+def prepared() -> None:
+    """Make what all runs share now: for processes that are forked from here."""
+    _Site.get()
 
 
 class SharedState:
@@ -272,21 +326,27 @@ class SimDatabase(ControlDatabase):
             fiber.sleep(left + 0.002)
         if shared.down:
             raise ControlUnavailable("the control database cannot be opened: unable to open database file")
-        with self._transaction(write=write) as connection:
-            return work(connection)
+        return self._write(work) if write else self._read(work)
 
-    @contextmanager
-    def _transaction(self, *, write: bool) -> Iterator[Connection]:
-        RAW.execute("BEGIN")
+    def _read(self, work: Callable[[Connection], Any]) -> Any:
+        """Without a transaction: nothing else happens meanwhile."""
         before = RAW.total_changes
+        found = work(self._shared.site.connection)
+        assert RAW.total_changes == before, "a change in a transaction that reads"
+        return found
+
+    def _write(self, work: Callable[[Connection], Any]) -> Any:
+        before = RAW.total_changes
+        RAW.execute("BEGIN")
         try:
-            yield self._shared.site.connection
+            found = work(self._shared.site.connection)
         except BaseException:
             RAW.execute("ROLLBACK")
             raise
         RAW.execute("COMMIT")
-        if write and RAW.total_changes != before:
+        if RAW.total_changes != before:
             self._shared.changed()
+        return found
 
 
 class SimWatch:

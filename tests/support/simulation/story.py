@@ -136,6 +136,7 @@ class Story:
     def __init__(self, site: "Site") -> None:
         self.site = site
         self.running: list[Command] = []
+        self._unfinished: list[Command] = []
         self.faults: list[str] = []
         self.fault_until = 0.0
         self.hold_and_fault = False
@@ -154,7 +155,10 @@ class Story:
         return mailbox_of(address)
 
     def over(self) -> bool:
-        return self.planned == 0 and all(command.over for command in self.running)
+        running = self._unfinished
+        while self.planned == 0 and running and running[-1].over:
+            running.pop()
+        return self.planned == 0 and not running
 
     def at(self, when: float, action: Callable[[], object]) -> None:
         """An event of the plan."""
@@ -169,6 +173,7 @@ class Story:
     def command(self, name: str, body: Callable[[Command], object]) -> Command:
         command = Command(self.site, f"{name} {len(self.running) + 1}", lambda one: (body(one), None)[1])
         self.running.append(command)
+        self._unfinished.append(command)
         self._meet()
         return command
 

@@ -29,8 +29,13 @@ class Tap(asyncio.ReadTransport):
     def __init__(self) -> None:
         super().__init__()
         self.reading = True
+        self.closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
 
     def pause_reading(self) -> None:
+        assert not self.closing
         assert self.reading
         self.reading = False
 
@@ -95,6 +100,27 @@ async def test_inv_48_reading_stops_above_the_mark_and_goes_on_when_all_is_consu
     inbox.feed(b"more")
     await asyncio.sleep(0)
     assert waiting.over
+
+
+async def test_inv_48_whoever_is_busy_reads_no_more_until_it_waits() -> None:
+    tap, inbox = Tap(), Inbox()
+    inbox.pause()  # there is nobody yet
+    inbox.attach(tap)
+    inbox.pause()
+    inbox.pause()
+    assert not tap.reading
+    Waiting(inbox)
+    await asyncio.sleep(0)
+    assert tap.reading
+
+
+async def test_a_connection_that_is_closing_is_left_alone() -> None:
+    """uvloop raises when such a one is to be paused."""
+    tap, inbox = Tap(), Inbox()
+    inbox.attach(tap)
+    tap.closing = True
+    inbox.pause()
+    assert tap.reading
 
 
 async def test_after_starttls_it_is_the_new_transport_that_is_paused() -> None:

@@ -11,7 +11,7 @@ import pytest
 from support.people_ldif import NEW_HOST, OLD_HOST, delete, replace, sun_dn, sun_person
 from support.slapd import Slapd
 
-from router.control import holds
+from router.control import hold_records
 
 pytestmark = pytest.mark.slow
 Site = Any
@@ -164,7 +164,7 @@ def test_one_that_cannot_be_written_does_not_stop_the_others(site: Site) -> None
     assert raw(site, "user8")[0] == ["hold"]
     site("release", second, *BECAUSE)
     hold = site.mailbox(first).hold
-    assert site.database.run_read(partial(holds.get, number=hold.number)).closed_at is None
+    assert site.database.run_read(partial(hold_records.get, number=hold.number)).closed_at is None
 
 
 def test_a_site_without_a_directory_imports_nothing_of_ldap(site: Site) -> None:

@@ -20,6 +20,9 @@ from router.control.follower import Follower
 from router.control.importing import UserImport
 from router.control.requests import Request
 from router.daemon.requests import RequestDesk
+from router.deliver.claims import Claims
+from router.deliver.inflight import InFlight
+from router.deliver.recall import Recall
 from router.model.address import parse_address
 from router.model.envelope import Client, Envelope, HeaderFacts, NewRecipient, Work
 from router.model.outcome import Disposition, Outcome
@@ -130,7 +133,8 @@ class Site:
         """A spool with an owner that answers requests, as a worker does (`deaf`: takes none)."""
         database = self.open_database()
         async with self.spool(number) as spool:
-            desk = RequestDesk(spool.desk, lambda: None, lambda _lane: None)
+            recall = Recall(Claims(), InFlight(lambda _ended: None))
+            desk = RequestDesk(spool.desk, lambda: None, lambda _lane: None, recall)
 
             async def answer(request: Request) -> object:
                 return await (asyncio.Event().wait() if deaf else desk(request))

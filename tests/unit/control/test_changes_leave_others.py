@@ -18,7 +18,7 @@ from router.control.database import ControlDatabase
 from router.control.entries import Reading
 from router.control.losses import Loss
 from router.control.people import Crew
-from router.model.change import Blocking
+from router.model.change import Blocking, Ended
 from router.model.directory import DomainEntry
 
 ANN, BOB = "ann@example.edu", "bob@example.edu"
@@ -107,6 +107,27 @@ def test_a_delivery_that_is_named_again_replaces_its_own_row(database: ControlDa
             put(connection, schema.blocking, **one)
         members._block(connection, "i", [Blocking(1, ANN, 1, "cliff", "Q", "mail", 1.0)])
         assert blocked(connection) == {tuple(one.values()) for one in [SUSPECT, *OTHERS]}
+
+
+def test_a_delivery_that_ends_frees_every_mailbox_that_it_named_and_no_other_delivery(
+    database: ControlDatabase,
+) -> None:
+    with database.write() as connection:
+        for one in [SUSPECT, *OTHERS]:
+            put(connection, schema.blocking, **one)
+        members.unblock(connection, "i", [Ended(1)], 1.0)
+        assert blocked(connection) == {tuple(one.values()) for one in OTHERS[:2]}
+
+
+def test_a_release_ends_one_hold_and_moves_one_mailbox(database: ControlDatabase, act: Act) -> None:
+    with database.write() as connection:
+        for key in (ANN, BOB):
+            holds.open_hold(connection, key=key, act=act)
+        holds.release(connection, ANN, act, "zimbra")
+        assert {(key, home) for key, home in rows(connection, schema.holds, "mailbox", "released_to") if home} == {
+            (ANN, "zimbra")
+        }
+        assert {key for key, home in rows(connection, schema.mailboxes, "key", "home") if home == "zimbra"} == {ANN}
 
 
 def test_a_member_that_goes_leaves_suspects_and_other_members_rows(database: ControlDatabase) -> None:

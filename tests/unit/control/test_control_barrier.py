@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from router.control import configuration, edits, holds, mailboxes, members
+from router.control import configuration, edits, hold_records, holds, mailboxes, members
 from router.control.audit import Act
 from router.control.database import ControlDatabase
 from router.control.edits import Edit
@@ -295,7 +295,7 @@ async def test_release_returns_when_it_is_applied(
     (result,) = await asyncio.to_thread(operations.release, [ANN], act, "zimbra")
     assert (result.home_before, result.home, result.released, result.applied) == ("cliff", "zimbra", True, True)
     assert one.seen[-1].holds == {ANN: None}
-    record = database.run_read(partial(holds.get, number=held.hold))
+    record = database.run_read(partial(hold_records.get, number=held.hold))
     assert (record.released_to, record.closed_by, record.home_before) == ("zimbra", "tester", "cliff")
 
 

@@ -119,6 +119,32 @@ def test_a_write_is_exclusive_from_its_first_statement_prc11(empty: ControlDatab
         pass
 
 
+def test_a_writer_looks_every_two_milliseconds_whether_it_is_its_turn(
+    empty: ControlDatabase, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's own way of waiting soon looks every 25 ms."""
+    other = ControlDatabase.open(url)
+    naps: list[float] = []
+    with other.write():
+        monkeypatch.setattr("router.control.sqlite.time.sleep", naps.append)
+        with pytest.raises(DatabaseBusy):
+            empty.run_write(lambda _: None, 0.0)
+    monkeypatch.undo()
+    other.close()
+    assert len(naps) > 10
+    assert set(naps) == {0.002}
+
+
+def test_a_write_that_waits_too_long_is_busy_and_the_time_out_stays(empty: ControlDatabase, url: str) -> None:
+    other = ControlDatabase.open(url)
+    for holder in (other, empty):
+        with holder.write(), pytest.raises(DatabaseBusy):
+            empty.run_write(lambda _: None, 0.0)
+    with empty.write() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 200
+    other.close()
+
+
 def test_run_write_repeats_the_whole_transaction(empty: ControlDatabase) -> None:
     entered = threading.Event()
 

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from router.control import alarms, backup, barrier, changes, holds, members, requests, schema, stores
+from router.control import alarms, backup, barrier, changes, edits, holds, members, requests, schema, stores
 from router.control.alarm_box import KEPT, AlarmBox
 from router.control.audit import Act
 from router.control.database import ControlDatabase
 from router.control.lookups import DatabaseLookups
+from router.control.members import Member
 from router.control.mirror import Mirror
+from router.control.tail import Tail
 from router.errors import ControlUnavailable, LookupFailed
 from router.model.change import ChangeKind, Ended
 from router.model.directory import Cookie
@@ -173,6 +175,67 @@ async def test_requests_are_done_and_answered(worker: Any, database: ControlData
     assert len(one.requests) == 3
 
 
+async def test_requests_are_done_in_their_order_though_the_first_takes_longest(
+    worker: Any, database: ControlDatabase, until: Any
+) -> None:
+    numbers = [database.run_write(lambda c: requests.create(c, 1, "flush", {}, "op", 1.0)) for _ in range(3)]
+    done: list[int] = []
+
+    async def slow(request: requests.Request) -> object:
+        await asyncio.sleep(0.05 if request.number == numbers[0] else 0)
+        done.append(request.number)
+        return {}
+
+    one = worker()
+    one.follower._on_request = slow
+    await one.join()
+    await until(lambda: len(done) == 3)
+    assert done == numbers
+
+
+async def test_answers_that_nobody_waits_for_any_more_go_with_a_later_question(database: ControlDatabase) -> None:
+    old, fresh, open_still = (
+        database.run_write(lambda c: requests.create(c, 1, "flush", {}, "me", 0.0)) for _ in range(3)
+    )
+    database.run_write(lambda c: requests.answer(c, old, 1, 0.0))
+    database.run_write(lambda c: requests.answer(c, fresh, 1, 100.0))
+    drafted = database.run_write(lambda c: requests.create(c, 1, "flush", {}, "me", 0.0, state=requests.DRAFT))
+    later = requests.ANSWERS_KEPT + 50.0
+    database.run_write(lambda c: requests.ask(c, [drafted], later))
+    left = database.run_read(lambda c: requests.get(c, [old, fresh, open_still]))
+    assert [one.number for one in left] == [fresh, open_still], "what is not answered stays, however old"
+
+
+async def test_drafts_are_seen_by_nobody_until_they_are_asked_for_together(database: ControlDatabase) -> None:
+    def draft(now: float) -> int:
+        return database.run_write(lambda c: requests.create(c, 1, "park", {}, "op", now, state=requests.DRAFT))
+
+    old, numbers = draft(1.0), [draft(500_000.0), draft(500_000.0)]
+    assert not database.run_read(lambda c: requests.waiting(c, [1]))
+    database.run_write(lambda c: requests.ask(c, numbers, 500_001.0))
+    assert [one.number for one in database.run_read(lambda c: requests.waiting(c, [1]))] == numbers
+    assert not database.run_read(lambda c: requests.get(c, [old])), "of a command that was killed"
+
+
+async def test_asking_leaves_the_requests_of_others_alone(database: ControlDatabase) -> None:
+    """A worker that was down for days still finds what it was asked for; a draft of somebody else stays one."""
+
+    def made(state: str, now: float) -> int:
+        return database.run_write(lambda c: requests.create(c, 1, "park", {}, "op", now, state=state))
+
+    waiting, answered = made(requests.NEW, 1.0), made(requests.NEW, 1.0)
+    database.run_write(lambda c: requests.answer(c, answered, {"count": 1}, 2.0))
+    theirs, mine = made(requests.DRAFT, 500_000.0), made(requests.DRAFT, 500_000.0)
+    database.run_write(lambda c: requests.ask(c, [mine, answered], 500_001.0))
+    found = database.run_read(lambda c: requests.get(c, [waiting, answered, theirs, mine]))
+    assert {one.number: one.state for one in found} == {
+        waiting: requests.NEW,
+        answered: requests.DONE,
+        theirs: requests.DRAFT,
+        mine: requests.NEW,
+    }
+
+
 async def test_more_requests_than_fit_at_once_are_all_answered(
     worker: Any, database: ControlDatabase, until: Any
 ) -> None:
@@ -256,6 +319,58 @@ async def test_unanswered_acknowledgements_survive_an_outage(
     assert len(one.seen) == 1
     one.follower.ended([Ended(5)])
     await until(lambda: not database.run_read(barrier.pending))
+
+
+async def test_only_what_nobody_waits_for_is_acknowledged_later_where_many_write(
+    worker: Any, database: ControlDatabase, act: Act, until: Any
+) -> None:
+    one = worker()
+    await one.join()
+    one.follower._tail._rest_until = time.monotonic() + 60
+    wanted = partial(edits.edit, key=BOB, wanted=edits.Edit(home="zimbra"), act=act)
+    database.run_write(wanted)
+    moved = database.run_read(changes.current_epoch)
+    await until(lambda: one.seen and one.seen[-1].epoch == moved)
+    await asyncio.sleep(0.1)
+    assert not database.run_read(partial(members.applied_everywhere, epoch=moved))
+    database.run_write(partial(holds.open_hold, key=ANN, act=act))
+    await until(lambda: not database.run_read(barrier.pending))
+    paused = pause(database, act)
+    await until(lambda: database.run_read(partial(members.applied_everywhere, epoch=paused)))
+
+
+def test_an_acknowledgement_that_had_to_wait_leaves_the_database_to_others_for_a_while(
+    database: ControlDatabase,
+) -> None:
+    port: Any = None
+    member = Member("inc", "", 0, 1, 1)
+    database.run_write(partial(members.register, member=member))
+    tail = Tail(database, member, port, poll=0.01, wall=time.time)
+    locked, release = threading.Event(), threading.Event()
+
+    def hog() -> None:
+        with database.write():
+            locked.set()
+            release.wait(10)
+
+    def applied() -> int:
+        return int(database.run_read(members.all_members)[0].applied)
+
+    thread = threading.Thread(target=hog)
+    thread.start()
+    locked.wait(10)
+    threading.Timer(0.1, release.set).start()
+    tail._unsent = (1, ())
+    tail._acknowledge()
+    thread.join()
+    assert applied() == 1
+    assert 0 < tail._rest_until - time.monotonic() <= 0.1
+    tail._rest_until += 60  # as if that while were long
+    tail._unsent = (2, ())
+    tail._acknowledge()
+    assert applied() == 1
+    tail._acknowledge(at_once=True)
+    assert applied() == 2
 
 
 async def test_find_and_populated_through_the_follower(worker: Any) -> None:

@@ -14,7 +14,7 @@ from support.people import Writer
 from support.truths import ACT, ANN, STORES, Site
 
 from router.control import mailboxes
-from router.control.database import PATIENCE, ControlDatabase, Result
+from router.control.database import ControlDatabase, Result
 from router.control.operations import Operations
 from router.model.mailbox import Mailbox, Status
 
@@ -45,7 +45,7 @@ class Dying:
         if self.steps == self._at:
             raise Killed
 
-    def _dying(self, work: Callable[[Connection], Result], patience: float = PATIENCE) -> Result:
+    def _dying(self, work: Callable[[Connection], Result], patience: float | None = None) -> Result:
         self._step("before a transaction")
         result = self._run_write(work, patience)
         self._step("after a transaction")

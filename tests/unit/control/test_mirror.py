@@ -1,5 +1,7 @@
 """What a directory says becomes mailboxes, holds and disputes, and nothing when nothing is new."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -7,15 +9,28 @@ import pytest
 from sqlalchemy import select
 from support.people import People
 
-from router.control import alarms, audit, barrier, changes, edits, entries, holds, mailboxes, members, schema
+from router.control import (
+    alarms,
+    audit,
+    barrier,
+    changes,
+    edits,
+    entries,
+    hold_records,
+    holds,
+    mailboxes,
+    members,
+    schema,
+)
 from router.control.audit import Act
 from router.control.database import ControlDatabase
 from router.control.edits import Edit
 from router.control.members import Member
 from router.control.mirror import Mirror
+from router.control.versions import reached
 from router.errors import Conflict
 from router.model.change import Blocking, ChangeKind, Ended
-from router.model.directory import Cookie, Role, Standing
+from router.model.directory import Answered, Cookie, DirectoryItem, DomainEntry, Entry, Role, Standing, Unplaced
 from router.model.mailbox import Found, Mailbox, Status
 
 ANN, BOB = "ann@example.edu", "bob@example.edu"
@@ -222,7 +237,7 @@ def test_a_foreign_hold_opens_one_here_and_its_end_releases_towards_the_present_
     one.apply(people.items())
     free = get(empty, ANN)
     assert (free.hold, free.home, free.status, free.moved_at) == (None, "zimbra", Status.ACTIVE, 5000.0)
-    record = empty.run_read(partial(holds.get, number=held.hold.number))
+    record = empty.run_read(partial(hold_records.get, number=held.hold.number))
     assert (record.released_to, record.status_before, record.closed_by) == ("zimbra", "overquota", "directory")
     verbs = [row.verb for row in empty.run_read(partial(audit.rows, key=ANN))]
     assert verbs == ["release", "hold"]
@@ -577,6 +592,63 @@ def test_a_miss_places_anew_what_is_known_already(empty: ControlDatabase, people
     assert find(empty, ANN).mailboxes == {}
     one.apply(people.items(), anew=True)
     assert ANN in find(empty, ANN).mailboxes
+
+
+@pytest.mark.parametrize(("asked", "held"), [(4999.0, True), (5000.0, True), (5001.0, False), (math.inf, False)])
+def test_a_late_answer_does_not_undo_what_was_read_since(
+    empty: ControlDatabase, people: People, asked: float, held: bool
+) -> None:
+    """
+    Asked before, answered after: the follower has read the directory's hold meanwhile. Versions that prove nothing
+    (a `uSNChanged`, a timestamp of the same second) do not tell which is newer; the time of the question does.
+    """
+    ann = people.add("ann")
+    before = [replace(item, version="7") if isinstance(item, Entry) else item for item in people.items()]
+    people.modify(ann, status="hold")
+    since = [replace(item, version="9") if isinstance(item, Entry) else item for item in people.items()]
+    one = mirror(empty)
+    one.apply(since)  # at 5000
+    assert get(empty, ANN).hold is not None
+    one.admit(lambda: [Answered(before, asked)])
+    assert (get(empty, ANN).hold is not None) is held
+
+
+def test_of_two_answers_the_later_question_counts(empty: ControlDatabase, people: People) -> None:
+    ann = people.add("ann")
+    before = [replace(item, version="7") if isinstance(item, Entry) else item for item in people.items()]
+    people.modify(ann, status="hold")
+    since = [replace(item, version="9") if isinstance(item, Entry) else item for item in people.items()]
+    mirror(empty).admit(lambda: [Answered(since, 4000.0), Answered(before, 3000.0)])
+    assert get(empty, ANN).hold is not None
+
+
+def test_an_answer_that_is_newer_by_its_version_counts_however_late(empty: ControlDatabase, people: People) -> None:
+    ann = people.add("ann")
+    before = people.items()
+    people.modify(ann, status="hold")
+    since = people.items()
+    assert reached(version_of(since), version_of(before))
+    assert not reached(version_of(before), version_of(since))
+    one = mirror(empty)
+    one.apply(before)
+    one.admit(lambda: [Answered(since, 1.0)])
+    assert get(empty, ANN).hold is not None
+
+
+def version_of(items: Sequence[DirectoryItem | Unplaced]) -> str:
+    (person,) = [item for item in items if isinstance(item, Entry)]
+    return person.version
+
+
+def test_what_is_said_of_a_domain_comes_before_its_people(empty: ControlDatabase, people: People) -> None:
+    """An answer of more than one transaction, in which the domain, on hold, stands last."""
+    people.domain("example.edu", Standing.HOLD)
+    for number in range(150):
+        people.add(f"user{number:03d}")
+    items = sorted(people.items(), key=lambda item: isinstance(item, DomainEntry))
+    assert isinstance(items[-1], DomainEntry)
+    mirror(empty).apply(items, anew=True)
+    assert len(empty.run_read(mailboxes.all_open_holds)) == 150
 
 
 def test_a_directorys_mailbox_is_not_edited_here(empty: ControlDatabase, people: People) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from router.control import barrier, holds, members
+from router.control import barrier, hold_records, holds, members
 from router.control.audit import Act
 from router.control.backup import backup
 from router.control.database import ControlDatabase, DatabaseReplaced
@@ -137,5 +137,5 @@ def test_rule_7_unknown_suspects_of_a_dead_member_enter_the_record_of_every_hold
         assert barrier.evaluate(connection, 1059.0) == 0
         later = holds.open_hold(connection, "bob@example.edu", Act("a", "r", 1059.5))
         assert barrier.evaluate(connection, 1061.0) == 2
-        assert [doubt.queue_id for doubt in holds.get(connection, hold.number).in_doubt] == [""]
-        assert [doubt.queue_id for doubt in holds.get(connection, later.number).in_doubt] == [""]
+        assert [doubt.queue_id for doubt in hold_records.get(connection, hold.number).in_doubt] == [""]
+        assert [doubt.queue_id for doubt in hold_records.get(connection, later.number).in_doubt] == [""]

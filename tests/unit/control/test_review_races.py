@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from router.control import audit, changes, holds, importing, mailboxes, schema, slicer, users_csv
+from router.control import audit, changes, hold_records, holds, importing, mailboxes, schema, slicer, users_csv
 from router.control.audit import Act
 from router.control.database import ControlDatabase
 from router.control.importing import ImportResult, UserImport
@@ -54,7 +54,7 @@ def test_inv_28_two_operators_in_two_processes_never_both_end_a_hold(
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
-    history = database.run_read(partial(holds.history, key=ANN, limit=1000))
+    history = database.run_read(partial(hold_records.history, key=ANN, limit=1000))
     assert all(one.closed_at is not None for one in history)
     epochs = sorted(epoch for one in history for epoch in (one.hold.opened_epoch, one.closed_epoch or 0))
     after = database.run_read(changes.current_epoch)
@@ -173,6 +173,6 @@ def test_hold_during_a_visible_import_settles_its_mailbox_first(
         patched.setattr("router.control.importing.finish", lambda *_: None)
         load(f"address,home\n{ANN},zimbra\n")
     hold = database.run_write(partial(holds.open_hold, key=ANN, act=act))
-    assert database.run_read(partial(holds.get, number=hold.number)).home_before == "zimbra"
+    assert database.run_read(partial(hold_records.get, number=hold.number)).home_before == "zimbra"
     with pytest.raises(Conflict):
         database.run_write(partial(holds.release, key=ANN, act=act, expected=hold.number + 1))

@@ -2,14 +2,15 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
 
-from router.daemon.beyond import MOST, Everywhere, Fetcher
+from router.daemon.beyond import TOGETHER, Everywhere, Fetcher
 from router.directory.faults import Muddled
 from router.errors import ControlUnavailable, LookupFailed
-from router.model.directory import DirectoryItem, DomainEntry, Entry, Fetched, Role
+from router.model.directory import Answered, DirectoryItem, DomainEntry, Entry, Fetched, Role
 
 ANN, BOB, NOBODY = (f"{name}@example.edu" for name in ("ann", "bob", "nobody"))
 
@@ -44,6 +45,8 @@ class Mirror:
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
+        self.asked: list[float] = []
+        self.repeats = self.tries = 0
         self.confirmed: list[list[str]] = []
         self.contested: set[str] = set()
         self.stays_contested: set[str] = set()
@@ -53,20 +56,24 @@ class Mirror:
         self.gate.set()
         self.threads: set[int] = set()
 
-    def apply(self, items: Sequence[DirectoryItem], *, anew: bool = False) -> object:
-        assert anew, "what is known already must be placed too"
+    def admit(self, more: Callable[[], Sequence[Answered]]) -> object:
         self.threads.add(threading.get_ident())
+        self.tries += 1
         assert self.gate.wait(10)
         if self.fails is not None:
             raise self.fails
-        self.batches.append([item.dn for item in items])
+        for _ in range(self.repeats):
+            more()
+        self.asked += [one.asked for one in more()]
+        self.batches.append(list(dict.fromkeys(item.dn for one in more() for item in one.items)))
         return None
 
     def take_contested(self) -> list[str]:
         taken, self.contested = sorted(self.contested), set()
         return taken
 
-    def confirm(self, items: Sequence[DirectoryItem]) -> object:
+    def confirm(self, items: Sequence[DirectoryItem], asked: float) -> object:
+        assert asked <= time.time()
         if self.cannot_confirm is not None:
             raise self.cannot_confirm
         self.confirmed.append([item.dn for item in items])
@@ -160,8 +167,104 @@ async def test_what_cannot_be_written_down_is_doubtful_and_the_next_can_be(error
     await one.close()
 
 
+async def test_a_write_that_fails_before_its_turn_is_heard_of_by_all_who_wait() -> None:
+    mirror = Mirror()
+    mirror.fails = ControlUnavailable("locked")
+    one = fetcher(Reader(person("ann"), person("bob")), mirror)
+    mirror.gate.clear()
+    first = asyncio.create_task(one.fetch([ANN]))
+    await until(lambda: mirror.threads)
+    second = asyncio.create_task(one.fetch([BOB]))
+    await asyncio.sleep(0.02)
+    mirror.gate.set()
+    assert set((await first).doubtful) == {ANN}
+    assert set((await second).doubtful) == {BOB}
+    await one.close()
+
+
+async def test_a_write_that_fails_late_fails_all_who_came_meanwhile() -> None:
+    """Somebody else's lock costs each waiting for it once, however many wait."""
+    mirror = Mirror()
+    one = fetcher(Reader(person("ann"), person("bob")), mirror)
+    mirror.gate.clear()
+    first = asyncio.create_task(one.fetch([ANN]))
+    await until(lambda: mirror.threads)
+    mirror.fails = ControlUnavailable("locked")
+    others = [asyncio.create_task(one.fetch([BOB])) for _ in range(50)]
+    await asyncio.sleep(0.02)
+    mirror.gate.set()
+    assert set((await first).doubtful) == {ANN}
+    assert {frozenset(answer.doubtful) for answer in await asyncio.gather(*others)} == {frozenset({BOB})}
+    assert mirror.tries == 1
+    await one.close()
+
+
+async def test_who_has_given_up_waiting_is_not_written() -> None:
+    mirror = Mirror()
+    one = fetcher(Reader(person("ann"), person("bob")), mirror)
+    mirror.gate.clear()
+    first = asyncio.create_task(one.fetch([ANN]))
+    await until(lambda: mirror.threads)
+    tired = asyncio.create_task(one.fetch([BOB]))
+    await asyncio.sleep(0.02)
+    tired.cancel()
+    await asyncio.sleep(0)
+    mirror.gate.set()
+    assert (await first).news == {ANN}
+    await asyncio.sleep(0.02)
+    assert mirror.batches == [["o=d", "uid=ann"]]
+    await one.close()
+
+
+async def test_an_end_does_not_wait_for_the_lock_once_for_each_who_waits() -> None:
+    mirror = Mirror()
+    one = fetcher(Reader(person("ann"), person("bob")), mirror)
+    mirror.gate.clear()
+    first = asyncio.create_task(one.fetch([ANN]))
+    await until(lambda: mirror.threads)
+    second = asyncio.create_task(one.fetch([BOB]))
+    await asyncio.sleep(0.02)
+    closing = asyncio.create_task(one.close())
+    assert set((await second).doubtful) == {BOB}
+    assert not closing.done()
+    mirror.gate.set()
+    await closing
+    assert (await first).news == {ANN}
+    assert mirror.tries == 1
+
+
+async def test_answers_carry_the_time_of_their_question() -> None:
+    mirror, now = Mirror(), [100.0]
+    reader = Reader(person("ann"))
+    one = Fetcher("ldap", reader, lambda: mirror, Doubt(), rest=0.01, wall=lambda: now[0])
+    find = reader.find
+
+    async def slow(keys: Sequence[str]) -> Sequence[DirectoryItem]:
+        now[0] += 5.0
+        return await find(keys)
+
+    reader.find = slow  # type: ignore[method-assign]
+    await one.fetch([ANN])
+    assert mirror.asked == [100.0]
+    await one.close()
+
+
+async def test_a_write_that_is_repeated_has_everybody_in_it_still() -> None:
+    mirror = Mirror()
+    mirror.repeats = 3
+    one = fetcher(Reader(person("ann"), person("bob")), mirror)
+    mirror.gate.clear()
+    asked = [asyncio.create_task(one.fetch([key])) for key in (ANN, BOB)]
+    await until(lambda: mirror.threads)
+    await asyncio.sleep(0.02)
+    mirror.gate.set()
+    assert [answer.news for answer in await asyncio.gather(*asked)] == [{ANN}, {BOB}]
+    assert mirror.batches == [["o=d", "uid=ann", "uid=bob"]]
+    await one.close()
+
+
 async def test_what_comes_while_one_write_is_under_way_is_written_together() -> None:
-    people = [person(f"p{number}") for number in range(MOST + 10)]
+    people = [person(f"p{number}") for number in range(TOGETHER + 10)]
     mirror = Mirror()
     one = fetcher(Reader(*people), mirror)
     mirror.gate.clear()
@@ -172,7 +275,8 @@ async def test_what_comes_while_one_write_is_under_way_is_written_together() -> 
     mirror.gate.set()
     answers = await asyncio.gather(first, *rest)
     assert all(answer.news for answer in answers)
-    assert [len(batch) - 1 for batch in mirror.batches] == [1, MOST, 9], "each entry once, and the domain in each"
+    sizes = [len(batch) - 1 for batch in mirror.batches]
+    assert sizes == [TOGETHER, 10], "each entry once, the domain in each, and who came while the first one waited"
     await one.close()
 
 

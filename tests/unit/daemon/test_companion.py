@@ -10,6 +10,7 @@ import pytest
 
 from router.daemon import companion as module
 from router.daemon.companion import Companion
+from router.daemon.starting import Order, Process
 
 SLEEPS = "import time; time.sleep(60)"
 
@@ -32,15 +33,26 @@ def started(path: Path) -> int:
     return len(path.read_text()) if path.exists() else 0
 
 
-def marks(path: Path, then: str) -> list[str]:
+class Programs:
+    """Starts the program that an order names."""
+
+    async def start(self, order: Order) -> Process:
+        return await asyncio.create_subprocess_exec(order.program, *order.words, stdin=asyncio.subprocess.DEVNULL)
+
+
+def script(code: str) -> Order:
+    return Order(sys.executable, "helper", ("-c", code))
+
+
+def marks(path: Path, then: str) -> Order:
     """A program that leaves one mark behind for each of its starts."""
-    return [sys.executable, "-c", f"open({str(path)!r}, 'a').write('x'); {then}"]
+    return script(f"open({str(path)!r}, 'a').write('x'); {then}")
 
 
 @pytest.mark.slow
 async def test_it_is_started_again_when_it_ends(tmp_path: Path) -> None:
     path, told = tmp_path / "marks", Told()
-    one = Companion("helper", lambda: marks(path, "raise SystemExit(3)"), told)
+    one = Companion("helper", lambda: marks(path, "raise SystemExit(3)"), Programs(), told)
     task = asyncio.create_task(one.run())
     await until(lambda: started(path) >= 2)
     await one.stop()
@@ -54,7 +66,7 @@ async def test_it_is_started_again_though_its_end_cannot_be_told(tmp_path: Path)
         raise RuntimeError("the database is down")
 
     path = tmp_path / "marks"
-    one = Companion("helper", lambda: marks(path, "raise SystemExit(3)"), deaf)
+    one = Companion("helper", lambda: marks(path, "raise SystemExit(3)"), Programs(), deaf)
     task = asyncio.create_task(one.run())
     await until(lambda: started(path) >= 2 or task.done())
     await one.stop()
@@ -65,8 +77,8 @@ async def test_it_is_started_again_though_its_end_cannot_be_told(tmp_path: Path)
 @pytest.mark.slow
 async def test_a_renewal_starts_what_the_configuration_says_now(tmp_path: Path) -> None:
     path, told = tmp_path / "marks", Told()
-    commands: list[list[str] | None] = [marks(path, SLEEPS), None, marks(path, SLEEPS)]
-    one = Companion("helper", lambda: commands[0], told)
+    commands: list[Order | None] = [marks(path, SLEEPS), None, marks(path, SLEEPS)]
+    one = Companion("helper", lambda: commands[0], Programs(), told)
     task = asyncio.create_task(one.run())
     await until(lambda: started(path) == 1)
     commands.pop(0)
@@ -87,7 +99,7 @@ async def test_one_that_ignores_the_signal_is_killed(tmp_path: Path, monkeypatch
     path = tmp_path / "marks"
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     code = f"{deaf}; open({str(path)!r}, 'a').write('x'); time.sleep(60)"
-    one = Companion("helper", lambda: [sys.executable, "-c", code], Told())
+    one = Companion("helper", lambda: script(code), Programs(), Told())
     task = asyncio.create_task(one.run())
     await until(lambda: started(path) == 1)
     async with asyncio.timeout(5):
@@ -103,7 +115,10 @@ async def test_one_that_hangs_is_replaced_when_the_configuration_changes(
     monkeypatch.setattr(module, "_GRACE", 0.2)
     path = tmp_path / "marks"
     one = Companion(
-        "helper", lambda: marks(path, f"import os, signal; os.kill(os.getpid(), {int(signal.SIGSTOP)})"), Told()
+        "helper",
+        lambda: marks(path, f"import os, signal; os.kill(os.getpid(), {int(signal.SIGSTOP)})"),
+        Programs(),
+        Told(),
     )
     task = asyncio.create_task(one.run())
     await until(lambda: started(path) == 1)
@@ -116,7 +131,7 @@ async def test_one_that_hangs_is_replaced_when_the_configuration_changes(
 
 async def test_a_program_that_is_not_there_is_told_and_tried_again() -> None:
     told = Told()
-    one = Companion("helper", lambda: ["/nonexistent/program"], told)
+    one = Companion("helper", lambda: Order("/nonexistent/program", "helper"), Programs(), told)
     task = asyncio.create_task(one.run())
     await until(lambda: told.texts)
     await one.stop()

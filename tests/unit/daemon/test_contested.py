@@ -1,5 +1,6 @@
 """People whom a directory seems to have twice are asked for again: when, how many at a time, and what counts."""
 
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -29,7 +30,8 @@ class Mirror:
         taken, self.contested = sorted(self.contested), set()
         return taken
 
-    def confirm(self, items: Sequence[DirectoryItem]) -> object:
+    def confirm(self, items: Sequence[DirectoryItem], asked: float) -> object:
+        assert asked <= time.time()
         if self.fails is not None:
             raise self.fails
         self.contested |= {item.key for item in items if isinstance(item, Entry)} & self.stays

@@ -8,8 +8,11 @@ import pytest
 from support.disk_watch import DiskWatch
 
 from router.daemon.single_step import NOTE, SingleStep
+from router.deliver.place import Place
 from router.model.envelope import Client, Envelope, HeaderFacts, QueuedMessage, Work
 from router.spool.desk import Desk
+
+PLACE = Place(lambda: False)
 
 
 def work(queue_id: str) -> Work:
@@ -34,7 +37,7 @@ async def test_one_message_at_a_time_with_a_note_around_it(tmp_path: Path) -> No
     seen: list[str] = []
     running = 0
 
-    async def handle(_lane: str, one: Work) -> None:
+    async def handle(_lane: str, one: Work, _place: Place) -> None:
         nonlocal running
         running += 1
         assert running == 1
@@ -42,7 +45,7 @@ async def test_one_message_at_a_time_with_a_note_around_it(tmp_path: Path) -> No
         running -= 1
 
     guarded = SingleStep(tmp_path).guard(handle)
-    await asyncio.gather(guarded("a", work("Q1")), guarded("b", work("Q2")))
+    await asyncio.gather(guarded("a", work("Q1"), PLACE), guarded("b", work("Q2"), PLACE))
     assert sorted(seen) == ["Q1", "Q2"]
     assert not (tmp_path / NOTE).exists()
 
@@ -54,11 +57,11 @@ async def test_the_note_is_on_disk_before_the_message_is_touched(
 
     handled = []
 
-    async def handle(_lane: str, one: Work) -> None:
+    async def handle(_lane: str, one: Work, _place: Place) -> None:
         watch.durable()
         handled.append(one.message.queue_id)
 
-    await SingleStep(tmp_path).guard(handle)("a", work("Q1"))
+    await SingleStep(tmp_path).guard(handle)("a", work("Q1"), PLACE)
     assert handled == ["Q1"]
 
 
@@ -66,22 +69,22 @@ async def test_the_note_is_on_disk_before_the_message_is_touched(
 async def test_an_exception_or_a_stop_is_no_death(tmp_path: Path, error: BaseException) -> None:
     """Defect: the note stayed after a stop, and an innocent message was parked at a later start."""
 
-    async def handle(_lane: str, _one: Work) -> None:
+    async def handle(_lane: str, _one: Work, _place: Place) -> None:
         raise error
 
     with pytest.raises(type(error)):
-        await SingleStep(tmp_path).guard(handle)("a", work("Q1"))
+        await SingleStep(tmp_path).guard(handle)("a", work("Q1"), PLACE)
     assert not (tmp_path / NOTE).exists()
 
 
 async def test_nothing_is_handled_without_its_note(tmp_path: Path) -> None:
     (tmp_path / NOTE).symlink_to(tmp_path / "elsewhere")
 
-    async def handle(_lane: str, _one: Work) -> None:
+    async def handle(_lane: str, _one: Work, _place: Place) -> None:
         raise AssertionError("handled")
 
     with pytest.raises(OSError, match=NOTE):
-        await SingleStep(tmp_path).guard(handle)("a", work("Q1"))
+        await SingleStep(tmp_path).guard(handle)("a", work("Q1"), PLACE)
     assert not (tmp_path / "elsewhere").exists()
 
 

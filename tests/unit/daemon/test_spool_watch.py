@@ -10,8 +10,13 @@ class Sick:
     trouble = ""
     reply: Reply | None = None
 
+    seconds = 0.0
+
     def unhealthy(self) -> Reply | None:
         return self.reply
+
+    def pause(self) -> float:
+        return self.seconds
 
 
 class Book:
@@ -33,7 +38,10 @@ def test_space_is_told_and_cleared() -> None:
     spool.reply = Reply(452, "4.3.1", "Insufficient system storage")
     watch.look()
     assert list(book.open) == [("spool-space", "spool 0003")]
-    spool.reply = None
+    spool.reply, spool.seconds, spool.trouble = None, 0.3, "150 octets are free: mail is taken more slowly"
+    watch.look()
+    assert book.open == {("spool-space", "spool 0003"): "150 octets are free: mail is taken more slowly"}
+    spool.seconds = 0.0
     watch.look()
     assert book.open == {}
 

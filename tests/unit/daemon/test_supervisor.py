@@ -16,6 +16,7 @@ from router.daemon import supervisor as module
 from router.daemon.child import Child, describe
 from router.daemon.notify import Notifier
 from router.daemon.site import Site
+from router.daemon.starting import Order, Process
 from router.daemon.supervisor import Supervisor
 from router.errors import ControlUnavailable
 from router.settings.schema import Settings
@@ -58,19 +59,24 @@ class Told(Notifier):
 
 
 class Scripted(Supervisor):
-    """Each start of a worker runs the next of its scripts, the last one again and again."""
+    """It starts workers itself: each start runs the next of its scripts, the last one again and again."""
 
     def __init__(self, path: Path, settings: Settings, site: FakeSite, scripts: Sequence[str]) -> None:
         self.told = Told()
-        super().__init__(path, settings, cast("Site", site), self.told)
+        super().__init__(path, settings, cast("Site", site), self.told, self)
         self.scripts = list(scripts)
         self.starts: list[bool] = []
 
-    def _command(self, child: Child, ready: int) -> list[str]:
-        assert "--single-step" in super()._command(child, ready) or not child.single_step(time.monotonic())
-        self.starts.append(child.single_step(time.monotonic()))
-        script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
-        return [sys.executable, "-S", "-c", script, str(ready)]
+    async def start(self, order: Order) -> Process:
+        self.starts.append("--single-step" in order.words)
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-S", "-c", self.script(order), str(order.ready)),
+            pass_fds=order.descriptors,
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+
+    def script(self, order: Order) -> str:
+        return self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(20):
@@ -150,10 +156,10 @@ async def test_one_worker_that_cannot_start_does_not_keep_the_others_from_being_
     """Defect: READY waited for every worker, and systemd would have ended a daemon that served."""
     boss = Scripted(tmp_path, settings, FakeSite(2), [READY])
 
-    def command(child: Child, ready: int) -> list[str]:
-        return [sys.executable, "-S", "-c", "raise SystemExit(71)" if child.slot else READY, str(ready)]
+    def script(order: Order) -> str:
+        return READY if order.name == "sluice-worker0" else "raise SystemExit(71)"
 
-    boss._command = command  # type: ignore[method-assign]
+    boss.script = script  # type: ignore[method-assign]
     running = asyncio.ensure_future(boss.run([*sockets, sockets[0]]))
     await boss.until(boss.serving)
     boss.stop()
@@ -180,7 +186,7 @@ async def test_a_worker_that_cannot_be_forked_is_tried_again(
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", failing)
     assert child.process is not None
-    child.process.kill()
+    child.process.send_signal(signal.SIGKILL)
     await boss.until(lambda: len(calls) == 3 and child.process is not None)
     assert descriptors() <= before + 1
     boss.stop()
@@ -241,6 +247,26 @@ async def test_a_stopped_worker_that_owes_an_acknowledgement_is_killed(
     assert await asyncio.wait_for(running, 20) == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("down", [False, True])
+async def test_a_stopped_worker_is_killed_though_it_owes_nothing(
+    down: bool, settings: Settings, sockets: list[list[socket.socket]], tmp_path: Path
+) -> None:
+    """It may have been stopped with a lock of the control database in its hands: then nobody can change anything."""
+    site = FakeSite()
+    boss = Scripted(tmp_path, settings, site, [READY])
+    running = asyncio.ensure_future(boss.run(sockets))
+    await boss.until(boss.serving)
+    [child] = boss._children
+    assert child.process is not None
+    site.down = down
+    os.kill(child.process.pid, signal.SIGSTOP)
+    await boss.until(lambda: len(boss.starts) == 2)
+    assert child.blameless == set(child.deaths)
+    boss.stop()
+    assert await asyncio.wait_for(running, 20) == 0
+
+
 def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -260,7 +286,7 @@ class FakeProcess:
 def watched(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Supervisor, FakeProcess]:
     boss = Scripted(tmp_path, settings, FakeSite(), [READY])
     process = FakeProcess()
-    boss._children.append(Child(0, 0, (), cast("asyncio.subprocess.Process", process)))
+    boss._children.append(Child(0, 0, (), cast("Process", process)))
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     clock[0] = 100.0
     return boss, process

@@ -190,6 +190,53 @@ async def test_an_entry_that_answers_one_key_hides_no_doubt_about_another(
     assert isinstance(odd, LookupFailed)
 
 
+CATCH_ALL = "@example.edu"
+
+
+@pytest.mark.parametrize(
+    ("questions", "asked"),
+    [
+        ([("ann@example.edu", CATCH_ALL), ("bob@example.edu", CATCH_ALL)], [3]),
+        ([("ann@example.edu", CATCH_ALL), ("eve@example.edu", CATCH_ALL)], [3, 2]),
+        ([("eve@example.edu", CATCH_ALL)], [2]),
+        ([("ann@example.edu",), (CATCH_ALL,)], [2, 1]),
+    ],
+    ids=["everybody is found", "somebody is not", "nobody is", "a catch-all alone"],
+)
+async def test_a_catch_all_that_nobody_needs_is_not_asked_for_again(
+    directory: Directory, lookups: LdapLookups, questions: list[tuple[str, ...]], asked: list[int]
+) -> None:
+    directory.entries = [person("ann"), person("bob")]
+    await asyncio.gather(*map(lookups.find, questions))
+    assert directory.asked() == asked
+
+
+async def test_of_a_question_that_is_split_a_catch_all_is_asked_for_again(
+    directory: Directory, lookups: LdapLookups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address without an entry is in the first search; the second has an address with one."""
+    monkeypatch.setattr(module, "BATCH", 2)
+    directory.entries = [person("ann")]
+    keys = [("eve@example.edu", "eva@example.edu", CATCH_ALL), ("ann@example.edu",)]
+    await asyncio.gather(*map(lookups.find, keys))
+    assert sorted(directory.asked()) == [1, 2, 2]
+
+
+async def test_questions_gather_while_a_search_is_under_way(directory: Directory, lookups: LdapLookups) -> None:
+    directory.gate.clear()
+    asked = [asyncio.create_task(lookups.find(["eve@example.edu"]))]
+    while not directory.questions:  # noqa: ASYNC110 - it happens in another thread
+        await asyncio.sleep(0.001)
+    for number in range(3):
+        asked.append(asyncio.create_task(lookups.find([f"p{number}@example.edu"])))
+        await asyncio.sleep(0)
+    while len(directory.questions) < 2:  # noqa: ASYNC110 - and does not wait for the first search to end
+        await asyncio.sleep(0.001)
+    directory.gate.set()
+    await asyncio.gather(*asked)
+    assert directory.asked() == [1, 3]
+
+
 async def test_a_bad_entry_spoils_nobody_elses_answer(directory: Directory, lookups: LdapLookups) -> None:
     unplaced = RawEntry("uid=odd", {"objectclass": (b"inetMailUser",), "finds": (b"odd@example.edu",)})
     unknown = RawEntry("uid=what", {"finds": (b"what@example.edu",)})

@@ -151,7 +151,7 @@ def test_the_mutants_of_the_tree_are_python_have_names_and_cover_every_kind(ever
         "pragma:router/spool/schema.py:configure:2",
         "linger:router/deliver/protocol.py:NextHopProtocol.linger:1",
         "turn:router/pipeline/dispatch.py:Dispatcher._decide:2",
-        "condition:router/control/barrier.py:evaluate:3",
+        "condition:router/control/barrier.py:module:3",
         "epoch:router/classify/cache.py:Cache.admit:2",
         "shield:router/classify/flight.py:SingleFlight.run:1",
     ],

@@ -122,8 +122,10 @@ async def test_what_was_delivered_before_the_commit_returned_is_not_begun_with_a
     async with Plane(world_of(BOB, keeps=False)) as plane:
         settle = plane.spool.settle
 
-        async def late(message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None = None) -> Settled:
-            done = await settle(message, outcomes, report)
+        async def late(
+            message: QueuedMessage, outcomes: Sequence[Outcome], report: Report | None = None, *, urgent: bool = False
+        ) -> Settled:
+            done = await settle(message, outcomes, report, urgent=urgent)
             if done.opened is not None:
                 plane.advance(1)
                 await asyncio.sleep(0.05)

@@ -550,10 +550,10 @@ async def test_commit_that_was_there_all_the_same_opens_nothing_twice(world: Wor
     async with plane_of(world) as plane:
         settle, calls = plane.spool.settle, 0
 
-        async def unknown(*args: object) -> Settled:
+        async def unknown(*args: object, **more: object) -> Settled:
             nonlocal calls
             calls += 1
-            done = await settle(*args)  # type: ignore[arg-type]
+            done = await settle(*args, **more)  # type: ignore[arg-type]
             if calls == 1:
                 raise SpoolUnavailable("the commit failed")
             return done

@@ -252,7 +252,7 @@ async def test_a_delivery_called_back_says_nothing_about_the_store(world: World)
         await store.reached.wait()
         plane.hold("alice@example.edu")
         await plane.settle(lambda: any(r.recipient.state.value == "held" for r in plane.spool.rows.values()))
-        assert plane.dispatcher._unreachable == {"old": 1}
+        assert plane.dispatcher._reachability._failures == {"old": 1}
 
 
 async def test_an_outside_domain_that_is_down_is_no_alarm_of_the_site(world: World) -> None:
@@ -281,11 +281,11 @@ async def test_a_commit_that_fails_is_repeated_with_the_delivery_registered(
     async with Plane(world) as plane:
         real, seen = plane.spool.settle, []
 
-        async def settle(*args: object) -> object:
+        async def settle(*args: object, **more: object) -> object:
             seen.append((len(plane.inflight), len(plane.claims)))
             if len(seen) < 3:
                 raise SpoolUnavailable("disk")
-            return await real(*args)  # type: ignore[arg-type]
+            return await real(*args, **more)  # type: ignore[arg-type]
 
         plane.spool.settle = settle  # type: ignore[method-assign]
         await plane.send("alice@example.edu")
@@ -301,11 +301,11 @@ async def test_what_cannot_even_be_put_off_is_given_back_later(world: World, mon
     async with Plane(world) as plane:
         real, calls = plane.spool.settle, []
 
-        async def settle(*args: object) -> object:
+        async def settle(*args: object, **more: object) -> object:
             calls.append(args)
             if len(calls) == 1:
                 raise ValueError("a fault of ours")
-            return await real(*args)  # type: ignore[arg-type]
+            return await real(*args, **more)  # type: ignore[arg-type]
 
         async def send(parcel: Parcel, gate: Gate) -> Sequence[Verdict]:
             if not calls:

@@ -135,10 +135,10 @@ async def test_a_dispatch_that_commits_as_held_after_the_release_is_released(wor
     async with Plane(world) as plane:
         settle, go, deciding = plane.spool.settle, asyncio.Event(), asyncio.Event()
 
-        async def slow(*args: object) -> object:
+        async def slow(*args: object, **more: object) -> object:
             deciding.set()
             await go.wait()
-            return await settle(*args)  # type: ignore[arg-type]
+            return await settle(*args, **more)  # type: ignore[arg-type]
 
         plane.spool.settle = slow  # type: ignore[method-assign]
         plane.lanes.pause(frozenset({"old"}))

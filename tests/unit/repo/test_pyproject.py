@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 REQUIREMENT = re.compile(r'^\s*"([A-Za-z0-9._-]+)[^"]*",?(\s*#\s*\S.*)?$')
-TABLES = ("requires = [", "dependencies = [", "dev = [", "fast = [")
+TABLES = ("requires = [", "dependencies = [", "dev = [", "bench = [", "fast = [")
 
 
 def without_reason(text: str) -> list[str]:

@@ -186,6 +186,7 @@ ERRORS = [
     ({"recipient_delimiter": "'+-'"}, "recipient_delimiter", "no delimiter", "one of"),
     ({"recipient_delimiter": "a"}, "recipient_delimiter", "no delimiter", "one of"),
     ({"limits": "{recipients: 99}"}, "limits.recipients", "greater than or equal to 100", ""),
+    ({"limits": "{recipients: 32769}"}, "limits.recipients", "less than or equal to 32768", ""),
     ({"limits": "{data_timeout: 3:00}"}, "limits.data_timeout", "base 60", "3m00s"),
     ({"retry": "{first: 0}"}, "retry.first", "longer than 0", ""),
     ({"retry": "{longest: 1m}"}, "retry.longest", "shorter than `first`", "240s"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from router.errors import SpoolDamaged
-from router.spool import wal
+from router.spool import wal, writer
 from router.spool.schema import DATABASE
 from router.spool.wal import FRAME, FRAME_HEADER, HEADER
 
@@ -149,3 +149,22 @@ async def test_frames_of_a_former_round_are_not_taken_for_damage(kit: Any, open_
     assert len(frames) * FRAME < log_of(copy).stat().st_size - HEADER
     assert wal.damage(copy / DATABASE) == ""
     assert await opens(kit, copy) == COUNT + 2
+
+
+async def test_the_log_of_one_short_life_after_the_other_does_not_grow(
+    kit: Any, open_spool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect: only what a worker had written itself was counted, so that workers killed young filled the disk."""
+    monkeypatch.setattr(writer, "_CHECKPOINT_PAGES", 150)
+    place, sizes = tmp_path / "0" / "0001", []
+    for life in range(8):
+        spool = await open_spool(create=life == 0, at=place)
+        for number in range(COUNT):
+            await kit.put(spool, kit.rcpt(f"u{number}@example.edu"))
+        following = tmp_path / str(life + 1) / "0001"
+        shutil.copytree(place, following)  # as kill -9 leaves it
+        await spool.close()
+        sizes.append(log_of(following).stat().st_size // FRAME)
+        place = following
+    assert sizes[0] < 150, "each life alone is a short one"
+    assert max(sizes) < 150 + 2 * sizes[0], sizes

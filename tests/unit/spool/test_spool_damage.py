@@ -266,3 +266,25 @@ def test_inv_59_recipient_rows_decode_or_raise_body_damaged(facts: str, number: 
         records.decode_recipient((number, "queued", "", "", 0.0, 0, 0.0, None, 0, 0, 0, 0, "", facts, crc))
     except BodyDamaged:
         return
+
+
+@pytest.mark.parametrize("place", [0, 65536, 262144, 599_999])
+async def test_inv_58_a_large_body_is_verified_while_it_is_read_and_never_handed_out_whole(
+    kit: Any, spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    monkeypatch.setattr("router.spool.bodies.VERIFIED_FIRST", 100_000)
+    body = bytes(range(256)) * 2344
+    work = await kit.put(spool, body=body)
+    assert b"".join([block async for block in await spool.body(work.message)]) == body
+    with (directory / "bodies" / work.message.body_file).open("r+b") as file:
+        file.seek(place)
+        file.write(bytes([body[place] ^ 1]))
+    given: list[bytes] = []
+
+    async def read() -> None:
+        async for block in await spool.body(work.message):
+            given.append(block)  # noqa: PERF401 - what came before the error counts
+
+    with pytest.raises(BodyDamaged):
+        await read()
+    assert sum(map(len, given)) < len(body) - 65536

@@ -10,6 +10,7 @@ from router.model.outcome import Disposition
 from router.spool.finding import QueueFilter
 from router.spool.lock import SpoolLocked
 from router.spool.offline import SpoolView, as_owner, view
+from router.spool.operations import CHUNK
 from router.spool.reader import _DRAINING, _DRAINING_MAILBOXES, _DUE, _HELD, _LANES, fetch_all
 from router.spool.spool import Spool
 
@@ -36,6 +37,32 @@ async def test_removed_mail_leaves_a_copy(kit: Any, spool: Spool, directory: Pat
     assert {row.note for row in spool.journal.rows(lambda row: row.disposition == "removed", 10)} == {"root: virus"}
 
 
+async def test_a_named_change_is_made_once_also_by_a_successor(kit: Any, open_spool: Any) -> None:
+    """The second time nothing is changed, whatever became of the mail meanwhile, and the first count is told."""
+    spool = await open_spool()
+    numbers = [(await kit.put(spool, kit.rcpt("a@example.edu"))).recipients[0].number for _ in range(2)]
+    assert await spool.desk.park(numbers, actor="root", reason="look", once="7@1.0") == 2
+    assert await spool.desk.requeue(numbers) == 2
+    await spool.close()
+    spool = await open_spool()
+    assert await spool.desk.park(numbers, actor="root", reason="look", once="7@1.0") == 2
+    assert [one.state for one in await spool.desk.find(QueueFilter())] == ["queued", "queued"]
+    assert await spool.desk.park(numbers, actor="root", reason="look", once="7@2.0") == 2, "another request"
+    for number in range(150):
+        assert await spool.desk.unpark(numbers[:1], once=f"{number}@3.0") == (number == 0)
+    assert await spool.desk.park(numbers, actor="root", reason="look") == 1
+    assert await spool.desk.unpark(numbers, once="149@3.0") == 0, "remembered"
+    assert await spool.desk.unpark(numbers, once="0@3.0") == 2, "too long ago"
+
+
+async def test_a_named_change_that_would_be_made_in_part_is_refused(spool: Spool) -> None:
+    """The name of its first chunk would pass for all of it."""
+    with pytest.raises(ValueError, match="1001 recipients"):
+        await spool.desk.unpark(range(CHUNK + 1), once="7@1.0")
+    assert await spool.desk.unpark(range(CHUNK), once="7@1.0") == 0
+    assert await spool.desk.unpark(range(CHUNK + 1)) == 0
+
+
 async def test_damaged_mail_can_be_removed_and_the_copy_says_so(kit: Any, spool: Spool, directory: Path) -> None:
     work = await kit.put(spool, body=BIG)
     (directory / "bodies" / work.message.body_file).unlink()
@@ -43,6 +70,20 @@ async def test_damaged_mail_can_be_removed_and_the_copy_says_so(kit: Any, spool:
     assert await spool.desk.remove([number], actor="root", reason="broken") == 1
     facts = json.loads((directory / "removed" / f"{work.message.queue_id}-{number}.json").read_text())
     assert "missing" in facts["removed"]["damage"]
+
+
+async def test_a_large_damaged_body_is_copied_to_its_last_octet(
+    kit: Any, spool: Spool, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.spool.bodies.VERIFIED_FIRST", 1000)
+    work = await kit.put(spool, body=BIG)
+    broken = b"\xff" + BIG[1:]
+    (directory / "bodies" / work.message.body_file).write_bytes(broken)
+    number = work.recipients[0].number
+    assert await spool.desk.remove([number], actor="root", reason="broken") == 1
+    assert (directory / "removed" / f"{work.message.queue_id}.eml").read_bytes() == broken
+    facts = json.loads((directory / "removed" / f"{work.message.queue_id}-{number}.json").read_text())
+    assert "checksum" in facts["removed"]["damage"]
 
 
 async def test_failing_copy_removes_nothing(kit: Any, spool: Spool, directory: Path) -> None:

@@ -1,6 +1,9 @@
 """Releases: order, and verdicts that were overtaken by one."""
 
+import asyncio
 from typing import Any
+
+import pytest
 
 from router.model.outcome import Disposition
 from router.spool.accepting import StoredBody
@@ -137,3 +140,13 @@ def test_release_memory_is_bounded_and_forgets_to_the_safe_side() -> None:
     releases.note({"b", "c"})
     assert releases.after("a", 1)
     assert not releases.after("a", 2)
+
+
+async def test_an_urgent_outcome_does_not_wait_for_company(
+    kit: Any, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.spool.writer.LINGER", 30.0)
+    work = await kit.put(spool, kit.rcpt(BOX))
+    outcome = kit.outcome(work.recipients[0].number, Disposition.DELIVERED)
+    settled = await asyncio.wait_for(spool.settle(work.message, [outcome], urgent=True), 5)
+    assert settled.removed

@@ -3,6 +3,7 @@
 # ruff: noqa: ASYNC110 - what is waited for happens in a thread that knows no event
 
 import asyncio
+import errno
 import os
 import sqlite3
 import threading
@@ -15,7 +16,7 @@ import pytest
 
 from router.errors import SpoolFull, SpoolUnavailable
 from router.model.outcome import Disposition
-from router.spool.batch import Batch
+from router.spool.batch import Batch, Numbers
 from router.spool.failures import CommitUnknown
 from router.spool.spool import Spool
 
@@ -228,6 +229,32 @@ async def test_prc6_full_disk_refuses_mail_but_records_deliveries(
     assert not (directory / "reserve").exists()
     counts = await spool.desk.counts()
     assert (counts.mail.delivered, counts.mail.accepted) == (1, 1)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+async def test_prc6_disk_too_full_to_reserve_numbers_is_full_and_records_deliveries(
+    kit: Any, open_spool: Any, directory: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """The file that keeps the numbers is the first one to be written on a new spool."""
+    spool = await open_spool(options=replace(kit.QUIET, reserve=1 << 20))
+    work = await kit.put(spool)
+    reserve = spool._hooks.reserve_numbers
+
+    def full(numbers: Numbers) -> None:
+        if (directory / "reserve").exists():
+            raise OSError(code, os.strerror(code))
+        reserve(numbers)
+
+    monkeypatch.setattr(spool._hooks, "reserve_numbers", full)
+    monkeypatch.setattr(spool._health, "_lay_out_reserve", lambda: None)
+    refused = asyncio.ensure_future(kit.put(spool))
+    outcomes = [kit.outcome(work.recipients[0].number, Disposition.DELIVERED)]
+    settled = await spool.settle(work.message, outcomes)
+    with pytest.raises(SpoolFull) as caught:
+        await refused
+    assert caught.value.reply.code == 452
+    assert settled.applied == 1
+    assert not (directory / "reserve").exists()
 
 
 async def test_too_many_waiting_operations_are_refused(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,108 @@
+"""
+Mail that an operator takes away while it is being delivered, or waits in memory for a busy store: it is called back
+before the final dot, left alone after it, and never sent when it is gone.
+"""
+
+import asyncio
+
+import pytest
+from support.memory import World
+from support.plane import Plane
+
+from router.deliver.recall import Recall
+
+ALICE, BOB = "alice@example.edu", "bob@example.edu"
+BEFORE_THE_DOT = ["connect", "mail", "rcpt", "data", "dot"]
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.add("alice", "old")
+    world.add("bob", "old")
+    return world
+
+
+def numbers_of(plane: Plane, address: str) -> list[int]:
+    return [number for number, row in plane.spool.rows.items() if row.recipient.address.key == address]
+
+
+async def remove(plane: Plane, numbers: list[int], patience: float = 0.05) -> tuple[int, int]:
+    """As the desk does; how many were removed, and how many are under way."""
+    async with Recall(plane.claims, plane.inflight, patience)(numbers) as recalled:
+        await asyncio.sleep(0.005)
+        for number in recalled.ours:
+            del plane.spool.rows[number]
+    return len(recalled.ours), len(recalled.under_way)
+
+
+@pytest.mark.parametrize("stage", BEFORE_THE_DOT)
+async def test_before_the_dot_it_is_called_back_and_the_others_go_on(world: World, stage: str) -> None:
+    async with Plane(world) as plane:
+        store = plane.senders["old"]
+        store.pause = stage
+        await plane.send(ALICE, BOB)
+        await store.reached.wait()
+        store.pause = ""
+        assert await remove(plane, numbers_of(plane, ALICE)) == (1, 0)
+        await plane.settle()
+        assert plane.at("old") == [BOB]
+        assert not plane.spool.rows
+        assert not plane.claims.calling
+
+
+async def test_after_the_dot_it_is_left_alone(world: World) -> None:
+    async with Plane(world) as plane:
+        store = plane.senders["old"]
+        store.pause = "reply"
+        await plane.send(ALICE)
+        await store.reached.wait()
+        assert await remove(plane, numbers_of(plane, ALICE)) == (0, 1)
+        store.resume.set()
+        await plane.settle()
+        assert plane.at("old") == [ALICE]
+        assert not plane.claims.calling
+
+
+async def test_after_the_dot_a_reply_in_time_is_waited_for(world: World) -> None:
+    async with Plane(world) as plane:
+        store = plane.senders["old"]
+        store.pause = "reply"
+        await plane.send(ALICE)
+        await store.reached.wait()
+        asyncio.get_running_loop().call_later(0.02, store.resume.set)
+        async with Recall(plane.claims, plane.inflight, 5.0)(numbers_of(plane, ALICE)) as recalled:
+            assert recalled.under_way == []
+            assert not plane.spool.rows, "it is delivered, and there is nothing to remove"
+        await plane.settle()
+
+
+async def test_what_waits_in_memory_is_not_sent(world: World) -> None:
+    async with Plane(world, limit=1) as plane:
+        store = plane.senders["old"]
+        store.pause = "mail"
+        await plane.send(BOB)
+        await store.reached.wait()
+        for _ in range(5):
+            await plane.send(ALICE)
+        assert await remove(plane, numbers_of(plane, ALICE)) == (5, 0)
+        store.resume.set()
+        await plane.settle()
+        assert plane.at("old") == [BOB]
+        assert not plane.claims.calling
+
+
+async def test_a_release_goes_on_with_what_is_left(world: World) -> None:
+    async with Plane(world, limit=1) as plane:
+        plane.hold(ALICE)
+        for _ in range(4):
+            await plane.send(ALICE)
+        store = plane.senders["old"]
+        store.pause = "mail"
+        plane.release(ALICE)
+        await store.reached.wait()
+        store.pause = ""
+        assert await remove(plane, numbers_of(plane, ALICE)[:3]) == (3, 0)
+        store.resume.set()
+        await plane.settle()
+        assert plane.at("old") == [ALICE]
