@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import os
 import socket
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EX_CONFIG
     log_to_stderr(settings.log.level, os.environ)
     form = make_format(settings.log.format, socket.gethostname(), os.getpid(), journal=under_journal(os.environ))
+    _share_the_processor()
     sink = SinkThread(sys.stderr.buffer, form)
     sink.start()
     clock = SystemClock()
@@ -61,6 +63,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EX_OSERR
     finally:
         sink.close()
+
+
+def _share_the_processor() -> None:
+    """
+    Whatever wakes up, a client, a store or a thread of ours, may finish its turn before we take the processor from it.
+
+    Else the spool's thread, woken in the middle of a step of the event loop, gets a core only to wait for the
+    interpreter's lock. Measured with 20 connections on two cores: 16 to 20 % less processor time for a message.
+    """
+    if os.sched_getscheduler(0) == os.SCHED_OTHER:
+        with contextlib.suppress(OSError):  # systemd's filter forbids it, and the unit has it set already
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _options(arguments: Sequence[str] | None) -> WorkerOptions:

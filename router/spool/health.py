@@ -93,9 +93,12 @@ class Health:
         return self._space
 
     def short(self) -> bool:
-        """Whether the last look found space short, but enough to move some pages about."""
-        few = pause(self.free.octets, self._minimum_free) > 0
-        return (self._space is SpoolFull.reply or few) and self.free.octets >= _ROOM_TO_MOVE
+        """Whether the last look found space short."""
+        return self._space is SpoolFull.reply or pause(self.free.octets, self._minimum_free) > 0
+
+    def room_to_move(self) -> bool:
+        """Whether it found enough to move some pages of the database about."""
+        return self.free.octets >= _ROOM_TO_MOVE
 
     def trouble(self, error: SpoolUnavailable | None) -> None:
         """The database cannot be written, or can be written again. Logged when it changes, not every time."""

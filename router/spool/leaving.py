@@ -7,6 +7,7 @@ have found. What was read counts until something else touches the tables: `write
 On failure: what sqlite3 raises. A row that was read and is not there to be deleted is damage (`SQLITE_CORRUPT`).
 """
 
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable
@@ -16,16 +17,20 @@ from typing import Any
 from router.spool.numbering import message_of
 
 LEAVING = "facts, address, attempts, own, lane, mailbox, clock_start"
-"""What is told of a recipient that leaves."""
+"""What is told of a recipient that leaves; the time may be told as text."""
 
-# A list of numbers as one value: the same statement, prepared once, for any number of them. It is joined where that
-# can be done; IN makes an index of it first.
-_READ = f"SELECT id, {LEAVING} FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN recipients ON id = wanted"  # noqa: S608 - names of ours
-_READ_MESSAGES = (
-    "SELECT id, keep_until, body_file, size, (SELECT count(*) FROM (SELECT 1 FROM recipients"
-    " WHERE recipients.id BETWEEN wanted << 16 AND (wanted << 16) + 65535 LIMIT ?))"
-    " FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN messages ON id = wanted"
-)
+# All rows as one value: sqlite3 gives up the interpreter's lock at every row, and the event loop takes it each time.
+# The casts are for damaged rows, of whose types JSON would fail the whole statement; `quote` tells a time exactly. A
+# list of numbers is one value, too: the same statement, prepared once, for any number of them. It is joined where
+# that can be done; IN makes an index of it first.
+_READ = """SELECT
+ (SELECT json_group_array(json_array(id, CAST(facts AS TEXT), CAST(address AS TEXT), CAST(attempts AS INTEGER),
+         CAST(own AS INTEGER), CAST(lane AS TEXT), CAST(mailbox AS TEXT), quote(clock_start)))
+    FROM (SELECT value AS wanted FROM json_each(?1)) CROSS JOIN recipients ON id = wanted),
+ (SELECT json_group_array(json_array(id, CAST(keep_until AS REAL), CAST(body_file AS TEXT), CAST(size AS INTEGER),
+         (SELECT count(*) FROM (SELECT 1 FROM recipients
+           WHERE recipients.id BETWEEN wanted << 16 AND (wanted << 16) + 65535 LIMIT ?3))))
+    FROM (SELECT value AS wanted FROM json_each(?2)) CROSS JOIN messages ON id = wanted)"""
 
 
 @dataclass(slots=True)
@@ -57,12 +62,12 @@ class Leaving:
     def read(self, numbers: Iterable[int]) -> None:
         """Read recipients and their messages; only after `forget`, if anything was read before."""
         self._rows = dict.fromkeys(numbers)
-        for row in self._connection.execute(_READ, (_listed(self._rows),)).fetchall():
-            self._rows[row[0]] = row[1:]
         wanted = Counter(map(message_of, self._rows))
         limit = max(wanted.values(), default=0) + 1
-        for number, *facts in self._connection.execute(_READ_MESSAGES, (limit, _listed(wanted))).fetchall():
-            self._messages[number] = _Message(*facts)
+        found = self._connection.execute(_READ, (_listed(self._rows), _listed(wanted), limit)).fetchone()
+        recipients, messages = map(json.loads, found)
+        self._rows.update((number, tuple(facts)) for number, *facts in recipients)
+        self._messages.update((number, _Message(*facts)) for number, *facts in messages)
 
     def take(self, number: int) -> tuple[Any, ...] | None:
         """A recipient's columns `LEAVING`, and it is gone; None if it was before."""

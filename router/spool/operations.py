@@ -253,6 +253,17 @@ class Shorten:
         return free - _free_pages(batch)
 
 
+@dataclass(frozen=True, slots=True)
+class ShortenLog:
+    """Copy the log back and give what it has taken of the disk to others; it needs no space of its own."""
+
+    lazy: bool = True
+    essential: bool = False
+
+    def apply(self, batch: Batch) -> None:
+        batch.shortened = True
+
+
 def _free_pages(batch: Batch) -> int:
     return int(batch.connection.execute("PRAGMA freelist_count").fetchone()[0])
 

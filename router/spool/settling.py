@@ -106,7 +106,7 @@ def close_recipient(
     wire = records.decode_wire(facts) or address
     _append_journal(batch, message, outcome, wire, lane, mailbox, attempts)
     if outcome.opens and opened is not None:
-        opened += expand(batch, message, outcome, clock_start, own)
+        opened += expand(batch, message, outcome, float(clock_start), own)
     batch.count(outcome.disposition.value, lane=lane, mailbox=mailbox, batch=records.searchable(outcome.batch), own=own)
     return True
 

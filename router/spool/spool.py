@@ -80,7 +80,7 @@ class Spool:
         self._hooks.pass_over = self._reader.pass_over
         self._reader.ruined = self._hooks.ruined
         self._upkeep = Upkeep(
-            directory / JOURNAL, self._reader, self._writer, self._bodies, options.pace, wall, self._health.short
+            directory / JOURNAL, self._reader, self._writer, self._bodies, options.pace, wall, self._health
         )
         self._closed = False
         self.journal = SpoolJournal(directory / JOURNAL, self._reader)

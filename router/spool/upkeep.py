@@ -15,8 +15,9 @@ from pathlib import Path
 from router.errors import SluiceError
 from router.spool.bodies import Bodies
 from router.spool.expanding import ForgetPlaces
+from router.spool.health import Health
 from router.spool.journal import Row, append_rows, unmoved
-from router.spool.operations import CannotShorten, DropJournal, Purge, Shorten
+from router.spool.operations import CannotShorten, DropJournal, Purge, Shorten, ShortenLog
 from router.spool.reader import Reader, names_file
 from router.spool.writer import Writer
 
@@ -48,7 +49,7 @@ class Upkeep:
         bodies: Bodies,
         pace: Pace,
         wall: Callable[[], float],
-        short: Callable[[], bool],
+        health: Health,
     ) -> None:
         self._journal = journal
         self._reader = reader
@@ -56,7 +57,7 @@ class Upkeep:
         self._bodies = bodies
         self._pace = pace
         self._wall = wall
-        self._short = short
+        self._health = health
         self._task: asyncio.Task[None] | None = None
         self._moving = asyncio.Lock()
         self._movable = True
@@ -97,10 +98,13 @@ class Upkeep:
     async def shorten(self) -> int:
         """
         Give free pages of the database back while the disk is short; how many. Not while somebody reads for long: the
-        log could not be copied back, and would only grow.
+        log could not be copied back, and would only grow. The log goes first: it may be what has taken the last octet,
+        and without some room no page can be moved.
         """
-        given = 0
-        while self._movable and self._short():
+        given, health = 0, self._health
+        if health.short():
+            await self._writer.submit(ShortenLog())
+        while self._movable and health.short() and health.room_to_move():
             try:
                 pages = await self._writer.submit(Shorten(self._pace.shorten_by))
             except CannotShorten as error:

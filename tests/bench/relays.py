@@ -140,10 +140,12 @@ def _hash_tables(directory: Path, plan: Plan) -> dict[str, str]:
         "recipients": dict.fromkeys(homes, "x"),
         "transports": {address: f"smtp:[127.0.0.1]:{plan.stores[home]}" for address, home in homes.items()},
     }
+    # postmap wants a main.cf, and a machine whose own mail system is not Postfix has none.
+    (directory / "main.cf").write_text("compatibility_level = 3.6\n")
     for name, table in tables.items():
         path = directory / name
         path.write_text("".join(f"{address} {value}\n" for address, value in table.items()))
-        subprocess.run(["/usr/sbin/postmap", f"hash:{path}"], check=True, timeout=600)
+        subprocess.run(["/usr/sbin/postmap", "-c", directory, f"hash:{path}"], check=True, timeout=600)
     return {
         "relay_recipient_maps": f"hash:{directory / 'recipients'}",
         "transport_maps": f"hash:{directory / 'transports'}",

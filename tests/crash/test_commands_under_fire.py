@@ -14,7 +14,7 @@ from support.fire import Fire
 from support.lives import minutes
 from support.orders import HOLDS, QUEUE
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 60 * minutes())]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400 + 60 * minutes())]
 
 PEOPLE = [f"p{number}@example.edu" for number in range(6)]
 

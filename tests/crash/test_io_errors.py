@@ -5,6 +5,7 @@ a true 250, the worker lives and works again by itself, and no acknowledged mess
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -13,7 +14,7 @@ from support.strace import Strace
 
 from router.ledger.load import Fate, Submission
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 60 * minutes()), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400 + 60 * minutes()), pytest.mark.asyncio(loop_scope="module")]
 
 ANN = "ann@example.edu"
 SMALL, LARGE = 800, 200_000
@@ -36,12 +37,16 @@ async def lives(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lives
 
 
 @pytest.mark.parametrize(("call", "fault"), FAULTS)
-async def test_inv_5_6_failing_disk_is_4xx_and_heals(lives: Lives, call: str, fault: str) -> None:
-    with Strace(lives.worker.pid, call, fault):
+async def test_inv_5_6_failing_disk_is_4xx_and_heals(lives: Lives, call: str, fault: str, tmp_path: Path) -> None:
+    strace = Strace(lives.worker.pid, call, fault, log=tmp_path / "calls")
+    with strace:
         during = [await lives.send(ANN, size) for size in (SMALL, LARGE, SMALL)]
     said = [one for one in during if one is not None]
     assert len(said) == 3, "the worker lives"
-    assert any(one.fates == (Fate.DECLINED,) or temporary(one) for one in said), "the fault was seen"
+    heard = any(one.fates == (Fate.DECLINED,) or temporary(one) for one in said)
+    # One call that fails may be that of an outcome, of which no client hears.
+    hit = not fault.endswith("+") and any("INJECTED" in line for line in strace.calls())
+    assert heard or hit, "the fault was seen"
     assert not any(permanent(one) for one in said), said
     await healed(lives)
     assert lives.alive(lives.worker)
@@ -54,7 +59,7 @@ async def test_inv_5_6_failing_disk_is_4xx_and_heals(lives: Lives, call: str, fa
 async def test_inv_9_failing_control_database_is_an_exit_status_and_never_half_a_hold(
     lives: Lives, call: str, fault: str
 ) -> None:
-    born = await asyncio.to_thread(lives.nursery.command, "hold", ANN, "--reason", "test", "--timeout", "10s")
+    born = await asyncio.to_thread(lives.nursery.command, "hold", ANN, "--reason", "test", "--timeout", "60s")
     with Strace(born.pid, call, f"error={fault}"):
         born.go()
         status = await asyncio.to_thread(lives.nursery.wait, born)
@@ -78,7 +83,7 @@ def permanent(one: Submission) -> bool:
 
 async def healed(lives: Lives) -> None:
     """Small and large mail is taken again, without anybody doing anything."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         for size in (SMALL, LARGE):
             while True:
                 said = await lives.send(ANN, size)

@@ -13,14 +13,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import pytest_asyncio
-from support.lives import Lives, minutes, stride
+from support.lives import Lives, minutes, states, stride
 from support.nursery import Born
 from support.strace import Strace
 
 from router.ledger.behaviour import Behaviour, Stage
 from router.ledger.load import Fate, Submission
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 60 * minutes()), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400 + 60 * minutes()), pytest.mark.asyncio(loop_scope="module")]
 
 ANN = "ann@example.edu"
 SMALL, LARGE = 800, 200_000
@@ -29,7 +29,9 @@ SAMPLED = frozenset({"pwrite64", "write"})
 LIMIT = 120
 """More calls than any operation makes."""
 MOMENT = 20
-"""Looks at a worker whose operation is over, before it counts as alive."""
+"""Looks at a worker at rest whose operation is over, before it counts as alive."""
+RESTLESS = 60.0
+"""Seconds after which it counts as alive without ever having come to rest."""
 HUNG = Behaviour(hang=frozenset({Stage.CONNECT, Stage.MAIL}))
 """MAIL as well: a worker keeps the connection of its last delivery for the next."""
 
@@ -72,11 +74,15 @@ async def dead(lives: Lives, worker: Born, done: "asyncio.Task[object]") -> bool
     """Wait until the worker has died or the operation is done; whether it died, then or within a moment."""
     while lives.alive(worker) and not done.done():
         await asyncio.wait([done], timeout=0.005)
-    for _ in range(MOMENT):
+    # Hazard: on a machine with other things to do the call that kills comes late; who waits for a processor, a disk or
+    # strace is not at rest.
+    rest, end = 0, time.monotonic() + RESTLESS
+    while rest < MOMENT and time.monotonic() < end:
         if not lives.alive(worker):
             return True
+        rest += set(states(worker.pid)) <= {"S"}
         await asyncio.sleep(0.005)
-    return False
+    return not lives.alive(worker)
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
@@ -115,7 +121,7 @@ async def test_inv_7_kill_at_each_call_of_a_delivery(lives: Lives, size: int) ->
         began = time.monotonic()
         with Strace(worker.pid, *at(call, number)):
             lives.old.behaviour = Behaviour()
-            drained = asyncio.create_task(lives.site.drained(20))
+            drained = asyncio.create_task(lives.site.drained(60))
             died = await dead(lives, worker, drained)
         worker = await reborn(lives, worker, began, died=died)
         await drained
@@ -151,7 +157,7 @@ async def test_kill_of_the_worker_at_each_call_of_a_hold(lives: Lives) -> None:
         nonlocal worker
         began = time.monotonic()
         with Strace(worker.pid, *at(call, number)):
-            hold = asyncio.create_task(lives.site.hold(ANN, timeout=30))
+            hold = asyncio.create_task(lives.site.hold(ANN, timeout=120))
             died = await dead(lives, worker, hold)
         if died:
             await lives.died(worker, began)
@@ -167,7 +173,7 @@ async def test_inv_9_kill_of_the_command_at_each_call_of_a_hold(lives: Lives) ->
     await lives.live()
 
     async def case(call: str, number: int) -> bool:
-        status = await command(lives, call, number, "hold", ANN, "--reason", "test", "--timeout", "20s")
+        status = await command(lives, call, number, "hold", ANN, "--reason", "test", "--timeout", "60s")
         assert (await lives.site.hold(ANN)).quiet, "the same verb again joins, or begins"
         await held_and_released(lives, time.monotonic())
         return status < 0
@@ -219,7 +225,7 @@ async def moved(lives: Lives, to: str) -> None:
     said = await lives.site.release(ANN, to=to)
     assert said.applied
     assert said.home == to
-    assert await lives.site.drained(20) == 0
+    assert await lives.site.drained(60) == 0
 
 
 async def test_inv_23_kill_of_the_command_at_each_call_of_a_release(lives: Lives) -> None:

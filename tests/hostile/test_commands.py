@@ -16,7 +16,7 @@ from support.lives import stride
 from support.siege import RELAY, Siege
 from support.smtp_site import Wire
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
 
 SETTINGS = {"domains": {"any.example": {"unknown": {"store": "old"}}}}
 STOLEN = "MAIL FROM:<injected@evil.example>\r\nRCPT TO:<eve@example.edu>\r\nDATA\r\nSubject: injected\r\n\r\nx\r\n.\r\n"

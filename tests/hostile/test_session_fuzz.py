@@ -27,7 +27,7 @@ from router.accept.services import Endpoint, Roster
 from router.accept.session import SmtpSession
 from router.settings.schema import Limits
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 60 * minutes())]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400 + 60 * minutes())]
 
 SIZE = 3_000
 LIMITS = Limits(recipients=100, errors=8, junk_commands=6)

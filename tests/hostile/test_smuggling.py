@@ -16,7 +16,7 @@ from support.smuggling import BARE, STOLEN, VARIANTS, ways
 
 from router.ledger.load import stuffed
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
 
 
 def repaired(content: bytes) -> bytes:

@@ -26,7 +26,7 @@ Until = Callable[..., Awaitable[None]]
 def submit(site: Site, *recipients: str, tag: str = "t1", sender: str = "sender@outside.example") -> dict[str, str]:
     """One message by one connection; the refusals at RCPT. Blocks."""
     body = f"Message-ID: <{tag}@outside.example>\r\nX-Ledger: {tag}\r\nSubject: {tag}\r\n\r\nhello\r\n"
-    with smtplib.SMTP("127.0.0.1", site.port, timeout=20) as client:
+    with smtplib.SMTP("127.0.0.1", site.port, timeout=60) as client:
         refused = client.sendmail(sender, list(recipients), body.encode())
     return {address: f"{code} {text.decode()}" for address, (code, text) in refused.items()}
 
@@ -125,9 +125,9 @@ def trio(_numbers: Iterator[int]) -> Trio:
 
 @pytest.fixture
 def until() -> Until:
-    """`await until(predicate, what)`: ask, in a thread, again and again until it is true; an error after a minute."""
+    """`await until(predicate, what)`: ask, in a thread, again and again until it is true; an error after 90 seconds."""
 
-    async def wait(predicate: Callable[[], object], what: str, patience: float = 60.0) -> None:
+    async def wait(predicate: Callable[[], object], what: str, patience: float = 90.0) -> None:
         end = time.monotonic() + patience
         while not await asyncio.to_thread(predicate):
             assert time.monotonic() < end, f"in {patience:.0f} seconds it did not happen that {what}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.bursts import acknowledged
 from support.mother import MOTHER
 from support.site import Site
 
@@ -22,11 +23,11 @@ from router.control.alarms import open_alarms
 from router.control.database import ControlDatabase
 from router.demo.relay import RelayFailed
 from router.ledger.book import Ledger
-from router.ledger.load import Fate, Load
+from router.ledger.load import Load
 from router.ledger.stores import RecordingStore
 from router.ledger.traffic import Plan
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Stores = dict[str, RecordingStore]
 MakeSite = Callable[..., Site]
@@ -91,7 +92,7 @@ async def test_backup_under_load_restored_later_is_noticed_and_must_be_accepted(
     async with make_site() as site:
         load = Load("127.0.0.1", site.port, Plan(["sender@outside.example"], [ALICE, BOB], rate=30, connections=2))
         flowing = asyncio.create_task(load.run())
-        await stores["old"].arrived(5)
+        await stores["old"].arrived(5, timeout=60)
         await sluice(site, "backup", str(copy))
         load.stop()
         await flowing
@@ -120,7 +121,7 @@ async def test_foreign_database_is_noticed_and_must_be_accepted(
     ControlDatabase.open(f"sqlite:///{other}", create=True).close()
     async with make_site() as site:
         await send(site, ALICE, tag="first")
-        await stores["old"].arrived(1)
+        await stores["old"].arrived(1, timeout=60)
         await asyncio.to_thread(site.stop)
         put_in_place(site, other)
         await asyncio.to_thread(site.import_users, {ALICE: "new", DAVE: "new"})
@@ -131,7 +132,7 @@ async def test_foreign_database_is_noticed_and_must_be_accepted(
         await asyncio.to_thread(site.stop)
         await asyncio.to_thread(site.start)
         await send(site, DAVE, tag="last")
-        await stores["new"].arrived(3)
+        await stores["new"].arrived(3, timeout=60)
         assert restored_alarms(site) == []
 
 
@@ -154,7 +155,7 @@ async def test_mail_that_waited_in_the_spool_waits_for_the_acceptance(
 async def test_lost_database_is_not_replaced_by_an_empty_one(stores: Stores, make_site: MakeSite, send: Send) -> None:
     async with make_site() as site:
         await send(site, ALICE, tag="first")
-        await stores["old"].arrived(1)
+        await stores["old"].arrived(1, timeout=60)
         await asyncio.to_thread(site.stop)
         forget(site)
         kept = site.state_dir / "kept.db"
@@ -171,7 +172,7 @@ async def test_lost_database_is_not_replaced_by_an_empty_one(stores: Stores, mak
         kept.rename(site.state_dir / "control.db")
         await asyncio.to_thread(site.start)
         await send(site, ALICE, tag="second")
-        await stores["old"].arrived(2)
+        await stores["old"].arrived(2, timeout=60)
 
 
 @pytest.mark.parametrize("how", ["emptied", "taken away", "overwritten"])
@@ -187,6 +188,7 @@ async def test_a_database_lost_under_load_refuses_nobody_and_loses_nothing(
         load = Load("127.0.0.1", site.port, plan, timeout=20)
         running = asyncio.create_task(load.run())
         await asyncio.sleep(1.0)
+        await until(lambda: acknowledged(load.submissions) > 20, "enough mail was taken")
         destroy(control, how)
         await asyncio.sleep(4.0)
         load.stop()
@@ -197,9 +199,10 @@ async def test_a_database_lost_under_load_refuses_nobody_and_loses_nothing(
             control.with_name(control.name + rest).unlink(missing_ok=True)
         put_in_place(site, backup)
         await asyncio.to_thread(site.start)
+        await until(lambda: restored_alarms(site) or not undelivered(site), "it is noticed, if it has to be")
         if await asyncio.to_thread(restored_alarms, site):
             await sluice(site, "check", "--accept-restored", "--reason", "the disk was lost")
-        assert await site.drained(40) == 0
+        assert await site.drained(60) == 0
         ledger = Ledger()
         ledger.crash(0.0, time.monotonic(), "the relay was killed")
         ledger.submitted(said)
@@ -208,8 +211,13 @@ async def test_a_database_lost_under_load_refuses_nobody_and_loses_nothing(
         site.tell(ledger)
         verdict = ledger.check()
         assert verdict.ok, verdict.report()
-        assert sum(Fate.ACKNOWLEDGED in one.fates for one in said) > 20
+        assert acknowledged(said) > 20
         site.balance()
+
+
+def undelivered(site: Site) -> int:
+    with site.books() as books:
+        return books.undelivered()
 
 
 def destroy(control: Path, how: str) -> None:

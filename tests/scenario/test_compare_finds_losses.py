@@ -14,7 +14,7 @@ from compare.postfix_relay import PostfixRelay
 
 from router.ledger.behaviour import Behaviour
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 SMALL = (800, 3_000)
 
@@ -42,12 +42,12 @@ async def one_kill(make: type[PostfixRelay]) -> Tally:
         await bout.kill()
         bout.behave(Behaviour())
         await bout.start()
-        return await bout.judge(30)
+        return await bout.judge(90)
 
 
 async def queued(bout: Bout) -> None:
     """Wait until several messages are."""
-    for _ in range(1000):
+    for _ in range(3000):
         if await asyncio.to_thread(bout.relay.queued) >= 4:
             return
         await asyncio.sleep(0.02)

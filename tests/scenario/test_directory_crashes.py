@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.directory_site import directory_site, followed, submit
-from support.hands import Sent, alarms, exactly_once, hold_of, nobody_was_told, record, tags
+from support.hands import Sent, alarms, exactly_once, hold_of, nobody_was_told, read_again, record, tags
 from support.killing import NEVER, Ended, Killing
 from support.people_ldif import NEW_HOST, OLD_HOST, replace, sun_dn, sun_domain, sun_person
 from support.site import Site, StoreAt
@@ -19,7 +19,7 @@ from support.slapd import Slapd
 from router.control import schema, written
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 Until = Callable[..., Awaitable[None]]
 SPELLINGS = ("active", None, "overquota", "ACTIVE", "Active")
 """Statuses that a hold may find. Mail to the third waits at the sender, as long as it is not on hold."""
@@ -105,7 +105,10 @@ class Matrix:
 
     async def settle(self) -> None:
         """Long enough for the follower to have read whatever was written, several times."""
+        seen = self.server.mark()
         await asyncio.sleep(0.6)
+        if self.server._process is not None:
+            await read_again(self.site, self.server, seen)
 
     def ended_right(self, person: Person, host: str, store: str) -> None:
         found = self.server.entry(sun_dn(person.name))
@@ -119,7 +122,7 @@ class Matrix:
         for person in people:
             if person.full:
                 self.server.modify(replace(sun_dn(person.name), mailUserStatus="active"))
-        assert await self.site.drained(30) == 0
+        assert await self.site.drained(60) == 0
         for person in people:
             exactly_once(person.sent, person.address, self.stores.values())
         assert alarms(self.site, "directory-drift") == []
@@ -141,6 +144,9 @@ async def test_hold_and_release_killed_at_every_step(
         open_ = [person for person in touched if matrix.held(person)]
         assert 3 < len(open_) < len(touched), "some were killed before the hold was durable, some after"
         await matrix.send([person for person in touched if person in open_ or not person.full], "held")
+        await until(
+            lambda: all(matrix.at("old", one) for one in touched if one not in open_ and one.sent), "the rest is there"
+        )
         await matrix.settle()
         for person in touched:
             assert matrix.at("new", person) == []
@@ -164,6 +170,8 @@ async def test_hold_and_release_killed_at_every_step(
         for person in still:
             assert matrix.at("new", person) == [], person
         await matrix.send([person for person in released if person in still or not person.full], "after")
+        gone_on = [person for person in released if person not in still and not person.full]
+        await until(lambda: all(matrix.at("new", person) for person in gone_on), "the rest is there")
         await matrix.settle()
         for person in released:
             assert bool(matrix.at("new", person)) == (person not in still and not person.full), person

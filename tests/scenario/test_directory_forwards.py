@@ -16,7 +16,7 @@ from support.slapd import Slapd
 
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 Until = Callable[..., Awaitable[None]]
 Stores = dict[str, RecordingStore]
 OUTSIDE = "dora@outside.example"
@@ -113,11 +113,11 @@ async def test_a_held_mailbox_holds_its_forward_and_a_held_target_what_comes_to_
     await until(lambda: hold_of(site, "carl@example.edu") == "quiet directory", "the target is on hold, too")
     for tag, address in (("b", "bob@example.edu"), ("e", "eve@example.edu"), ("a", "ann@example.edu")):
         await asyncio.to_thread(submit, site, address, tag=tag)
-    assert await site.drained(2.0) == 2
+    assert await site.left_at(2, 2.0) == 2
     assert arrived(stores, "b") == arrived(stores, "e") == []
     server.modify(replace(sun_dn("carl"), mailUserStatus="active"))
     await until(lambda: arrived(stores, "e") == [("new", "carl@example.edu")], "what waited for the target")
-    assert await site.drained(1.0) == 1
+    assert await site.left_at(1, 1.0) == 1
     assert arrived(stores, "b") == [], "who forwards is on hold still"
     await site.release("bob@example.edu")
     assert await site.drained() == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.directory_site import answer, directory_site, followed, states
 from support.directory_traffic import Traffic
+from support.hands import in_force
 from support.people_ldif import delete, sun_dn, sun_domain, sun_person
 from support.site import Site, StoreAt
 from support.slapd import Slapd
@@ -16,7 +17,7 @@ from router.control import alarms
 from router.control.losses import accept_loss
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Until = Callable[..., Awaitable[None]]
 Stores = dict[str, RecordingStore]
@@ -71,6 +72,7 @@ async def test_who_was_there_is_served_until_an_operator_says_that_they_are_gone
             calmed = await calm(traffic, until)
             server.modify(ldif)
             await until(lambda: lost(site), "the loss is told")
+            await asyncio.to_thread(in_force, site)
             told = traffic.mark()
             assert text in lost(site)
             await sweeps(site, until, 3)
@@ -94,6 +96,7 @@ async def test_who_was_there_is_served_until_an_operator_says_that_they_are_gone
         first = f"{NAMES[0]}@example.edu"
         if gone == len(NAMES):
             await sweeps(site, until, 2)
+            await asyncio.to_thread(in_force, site)
             assert (await asyncio.to_thread(answer, site, first)).startswith("451"), "an empty domain is no authority"
         else:
             await until(lambda: answer(site, first).startswith("550 5.1.1"), "who is gone is refused")
@@ -118,6 +121,7 @@ async def test_a_server_that_comes_back_without_its_data(
             await until(lambda: states(site)[0].fault, "the fault is told")
             told = traffic.mark()
             await asyncio.sleep(1.5)
+            await until(lambda: traffic.of("unknown", told) and traffic.of("known", told), "somebody asks")
             assert set(traffic.codes("unknown", told)) == {"451 4.4.3"}
             assert set(traffic.codes("known", began)) == {"250 2.1.5"}
             server.stop()

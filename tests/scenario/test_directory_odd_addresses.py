@@ -17,7 +17,7 @@ from support.slapd import Slapd
 
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Until = Callable[..., Awaitable[None]]
 ODD = {
@@ -56,7 +56,7 @@ def replies(port: int, locals_: Iterable[str]) -> dict[str, str]:
     """What RCPT is answered, byte for byte as written here; one session for each, SMTPUTF8 where it is needed."""
     found = {}
     for local in locals_:
-        with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+        with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
             client.ehlo()
             utf8 = not local.isascii()
             client.command_encoding = "utf-8" if utf8 else "ascii"

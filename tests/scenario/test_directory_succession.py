@@ -26,7 +26,7 @@ from support.slapd import Slapd
 
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 Until = Callable[..., Awaitable[None]]
 ANN, AAA, BOB, A_BOB = "ann@example.edu", "aaa@example.edu", "bob@example.edu", "a.bob@example.edu"
 ANN_DN, BOB_DN, BOBBY_DN = (f"uid={name},{PEOPLE}" for name in ("ann", "bob", "bobby"))

@@ -20,6 +20,7 @@ from support.hands import (
     quiet_at,
     record,
     sluice,
+    stages,
     tags,
 )
 from support.people_ldif import NEW_HOST, OLD_HOST, replace, sun_dn, sun_domain, sun_person
@@ -29,7 +30,7 @@ from support.slapd import Slapd
 from router.ledger.behaviour import Behaviour, Stage
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 Until = Callable[..., Awaitable[None]]
 ANN, BOB, SMITH = "ann@example.edu", "bob@example.edu", "ann.smith@example.edu"
 DOMAIN = "o=example.edu,ou=domains,dc=example,dc=edu"
@@ -110,10 +111,10 @@ async def test_deferred_mail_and_mail_under_way_when_the_directory_says_hold(
         old.behaviour = Behaviour(replies={Stage.RCPT: "451 4.3.0 not now"})
         sent = [await send(site, ANN, f"deferred{number}") for number in range(5)]
         await until(lambda: old.attempts.count(ANN) >= 5, "all were tried")
+        come = stages(old)
         old.behaviour = Behaviour(hang=frozenset({Stage.DOT}))
         under_way = await send(site, BOB, "dot")
-        await until(lambda: BOB in old.attempts, "the store has bob's")
-        await asyncio.sleep(0.3)  # the dot follows, and no reply
+        await until(lambda: BOB in old.attempts and Stage.DOT in come, "the store has bob's, and says nothing")
         server.modify(replace(sun_dn("ann"), mailUserStatus="hold") + replace(sun_dn("bob"), mailUserStatus="hold"))
         await until(lambda: hold_of(site, BOB) == "open directory", "bob's hold is open")
         arrived = set(tags(old, ANN))

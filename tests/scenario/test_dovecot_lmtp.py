@@ -14,7 +14,7 @@ from router.ledger.connection import Connection
 from router.ledger.load import stuffed
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Send = Callable[..., Any]
 HEAD = b"Message-ID: <octets@outside.example>\r\nSubject: octets\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
@@ -98,7 +98,7 @@ async def test_each_recipient_has_its_own_lmtp_reply(
     everybody = [f"{name}@example.edu" for name in ("alice", "late", "full", "gone")]
     async with site:
         assert await send(site, *everybody) == {}
-        await stores["lists"].arrived(1, timeout=30)
+        await stores["lists"].arrived(1, timeout=60)
         with site.books() as books:
             [waiting] = [entry for entry in books.queue() if entry.sender]
         assert (waiting.recipient, waiting.state) == ("late@example.edu", "queued")

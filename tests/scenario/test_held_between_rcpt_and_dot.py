@@ -13,7 +13,7 @@ from support.site import Site
 from router.ledger.behaviour import Behaviour, Stage
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Stores = dict[str, RecordingStore]
 MakeSite = Callable[..., Site]
@@ -90,7 +90,7 @@ async def test_inv_30_what_one_store_has_taken_is_not_sent_there_again(
     async with make_site() as site:
         client = await asyncio.to_thread(open_transaction, site.port, ALICE, CAROL)
         assert await asyncio.to_thread(finish, client) == 250
-        await stores["old"].arrived(1)
+        await stores["old"].arrived(1, timeout=60)
         await until(lambda: states(site) == [(CAROL, "queued")], "what the old store took is on disk")
         await asyncio.to_thread(site.kill)
         stores["new"].behaviour = Behaviour()

@@ -16,7 +16,7 @@ from router.admin.cli.app import run
 from router.ledger.behaviour import Behaviour, Refusal
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Stores = dict[str, RecordingStore]
 

@@ -7,13 +7,13 @@ import asyncio
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.bursts import COMMIT, acknowledged, written_once
 from support.site import Site, StoreAt
 
 from router.ledger.arrival import Arrival
@@ -21,18 +21,19 @@ from router.ledger.behaviour import Behaviour, Stage
 from router.ledger.book import Ledger
 from router.ledger.load import Load
 from router.ledger.stores import RecordingStore
-from router.ledger.traffic import Plan, tag_of
+from router.ledger.traffic import Plan
 from router.ledger.verdict import Verdict
-from router.model.outcome import Disposition
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Stores = dict[str, RecordingStore]
 Send = Callable[..., Any]
 MOVED = [f"moved{number}@example.edu" for number in range(8)]
 STAY = [f"stay{number}@example.edu" for number in range(8)]
-COMMIT = 1.5
-"""Seconds within which an outcome is on disk even on a busy machine: a kill forgets no dot older than that."""
+DEATHS, CONNECTIONS = 7, 64
+"""Of workers, in all kills; and more deliveries of one than can be under way at once."""
+MAIL, HOLDS = 100, 3
+"""More than so many recipients are accepted, and holds ended, before it is over."""
 
 
 class Homes:
@@ -78,23 +79,32 @@ class Run:
         tasks = [asyncio.create_task(self.load.run()), asyncio.create_task(self._operate())]
         try:
             yield
+            await self._enough()
         finally:
             self._over.set()
             self.load.stop()
             await asyncio.gather(*tasks)
+
+    async def _enough(self, patience: float = 90.0) -> None:
+        """Go on until there was as much mail, and as many holds, as the verdict is about."""
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            if acknowledged(self.load.submissions) > MAIL and self.holds > HOLDS:
+                return
+            await asyncio.sleep(0.05)
 
     async def _operate(self) -> None:
         number = 0
         while not self._over.is_set():
             address = MOVED[number % len(MOVED)]
             number += 1
-            held = await self.site.hold(address, timeout=60)
+            held = await self.site.hold(address, timeout=120)
             assert held.quiet, held.waiting_for
             quiet = time.monotonic()
             await asyncio.sleep(0.3)
             to = "new" if self.homes.home(address) == "old" else "old"
             began = time.monotonic()
-            released = await self.site.release(address, to=to, timeout=60)
+            released = await self.site.release(address, to=to, timeout=120)
             assert released.released
             # A dead member applies nothing; its successor starts from the new state, so the flip is in force here.
             self.homes.flip(address, began, time.monotonic(), to)
@@ -103,7 +113,7 @@ class Run:
 
     def crash(self, began: float, reason: str) -> None:
         """A kill that began then and is over now."""
-        interval = (began - COMMIT, time.monotonic() + 0.5)
+        interval = (began - COMMIT, time.monotonic() + COMMIT / 2)
         self._crashes.append(interval)
         self.ledger.crash(*interval, reason)
 
@@ -124,11 +134,9 @@ class Run:
         self.site.tell(self.ledger)
         verdict = self.ledger.check()
         assert verdict.ok, verdict.report()
-        assert verdict.balance.accepted == verdict.balance.delivered > 100
-        assert self.holds > 3
-        rows = [row for row in self.site.journal() if row.disposition == Disposition.DELIVERED.value]
-        often = Counter((tag_of(row.message_id), row.recipient) for row in rows)
-        assert [key for key, count in often.items() if count > 1] == [], "delivered again though it was written down"
+        assert verdict.balance.accepted == verdict.balance.delivered > MAIL
+        assert self.holds > HOLDS
+        written_once(self.site)
         return verdict
 
 
@@ -181,9 +189,10 @@ async def test_ledger_holds_through_kills_of_workers_and_of_all(site: Site, stor
             await kill_all(run, down=1.5)
             await asyncio.sleep(2)
         verdict = await run.verdict()
-    # At most what was at a store at one moment can come again; each one is named with its kill.
-    assert verdict.balance.extra == verdict.balance.excused <= 60, verdict.report()
-    assert len(verdict.excused) == verdict.balance.extra, "one that came more than twice"
+    # At most what was at a store at one moment can come again; each one is named with its kill. A slow disk has more of
+    # it in doubt, and one message may be in doubt at two kills.
+    assert verdict.balance.extra == verdict.balance.excused <= DEATHS * CONNECTIONS, verdict.report()
+    assert all(len(one.stores) <= 1 + len(run._crashes) for one in verdict.excused), "came more often than it could"
     assert run.unexplained() == []
 
 
@@ -221,7 +230,7 @@ async def test_message_that_kills_its_worker_again_and_again_is_parked_and_the_r
             site.office.wait_for_members, lambda found: [m.pid for m in found if m.applied] not in ([], [victim]), 60.0
         )
         await send(site, "carol@example.edu", tag="rest")
-        await new.arrived(1, timeout=30)
+        await new.arrived(1, timeout=60)
         with site.books() as books:
             await until(lambda: len(books.queue()) == 1)
             assert [(entry.recipient, entry.state) for entry in books.queue()] == [("alice@example.edu", "parked")]

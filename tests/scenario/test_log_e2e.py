@@ -19,7 +19,7 @@ from support.site import Site
 from router.ledger.behaviour import Behaviour, Refusal
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Stores = dict[str, RecordingStore]
 MakeSite = Callable[..., Site]

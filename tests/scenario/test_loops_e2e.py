@@ -18,7 +18,7 @@ from router.control.alarms import open_alarms
 from router.ledger.arrival import Arrival
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Stores = dict[str, RecordingStore]
 Until = Callable[..., Awaitable[None]]

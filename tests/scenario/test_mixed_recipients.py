@@ -18,7 +18,7 @@ from router.ledger.load import Fate, Load
 from router.ledger.stores import RecordingStore
 from router.ledger.traffic import Plan
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Stores = dict[str, RecordingStore]
 MakeSite = Callable[..., Site]

@@ -12,7 +12,7 @@ from router.ledger.load import Fate, Load
 from router.ledger.stores import RecordingStore
 from router.ledger.traffic import Plan
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Stores = dict[str, RecordingStore]
 
@@ -55,18 +55,30 @@ async def test_inv_54_traffic_leaves_nothing_behind(make_site: Callable[..., Sit
         before = await at_rest(pid)
         for number in range(ROUNDS):
             await traffic(site, f"round{number}")
-        after = await at_rest(pid)
+        after = await at_rest(pid, before)
         assert after.threads - before.threads <= POOLS
         assert after.descriptors - before.descriptors <= POOLS
         assert after.memory - before.memory < MEMORY, (before, after)
         assert stores["old"].arrivals
 
 
-async def at_rest(pid: int, patience: float = 5.0) -> Use:
-    """What is in use once connections to clients have been let go of: the least that is seen in a while."""
+async def at_rest(pid: int, before: Use | None = None, patience: float = 60.0) -> Use:
+    """
+    What is in use once connections to clients have been let go of: the least that is seen in a while.
+
+    Where there was a `before`, it is waited for that they are, on a slow machine.
+    """
     seen: list[Use] = []
     end = asyncio.get_running_loop().time() + patience
-    while asyncio.get_running_loop().time() < end and len(seen) < 20:
+    while asyncio.get_running_loop().time() < end and (len(seen) < 20 or not settled(least(seen), before)):
         seen.append(use(pid))
         await asyncio.sleep(0.1)
+    return least(seen)
+
+
+def least(seen: list[Use]) -> Use:
     return min(seen, key=lambda one: (one.descriptors, one.threads))
+
+
+def settled(now: Use, before: Use | None) -> bool:
+    return before is None or max(now.descriptors - before.descriptors, now.threads - before.threads) <= POOLS

@@ -23,7 +23,7 @@ from router.ledger.stores import RecordingStore
 from router.model.outcome import JournalRow
 from router.spool.finding import QueueEntry
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Stores = dict[str, RecordingStore]
 MakeSite = Callable[..., Site]

@@ -17,7 +17,7 @@ from support.site import Site
 
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Stores = dict[str, RecordingStore]
 MakeSite = Callable[..., Site]
@@ -149,7 +149,7 @@ async def test_inv_69_no_spelling_of_a_recipient_leads_out(make_site: MakeSite, 
         taken = [path for path, _ in LITERAL]
         said = await asyncio.to_thread(dialogue, site.port, b"<>", taken, data=True)
         assert said == [TAKEN] * len(taken) + ["250 2.0.0"]
-        assert await site.drained(30) == 0
+        assert await site.drained(60) == 0
         assert at_stores(stores) == {"old": sorted(wire for _, wire in LITERAL), "new": [], "lists": []}
 
 

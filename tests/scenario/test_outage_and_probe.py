@@ -14,7 +14,7 @@ from support.site import Site
 from router.ledger.behaviour import Behaviour, Refusal
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Stores = dict[str, RecordingStore]
 
@@ -32,7 +32,7 @@ async def test_control_database_that_is_away_refuses_nobody_and_delivers_nothing
 ) -> None:
     async with make_site() as site:
         await send(site, "alice@example.edu", tag="before")
-        await stores["old"].arrived(1)
+        await stores["old"].arrived(1, timeout=60)
         database = site.state_dir / "control.db"
         database.rename(site.state_dir / "control.away")
         await until(lambda: "control-down" in site.relay.log.read_text(), "the outage")

@@ -27,7 +27,7 @@ from router.ledger.load import Fate, Load
 from router.ledger.stores import RecordingStore
 from router.ledger.traffic import Plan
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 ACCOUNT = "nobody"
 ANN, BEA = "ann@example.edu", "bea@example.edu"
@@ -156,7 +156,7 @@ async def test_inv_78_root_without_an_account_does_not_serve(place: Path) -> Non
             stderr=asyncio.subprocess.PIPE,
             env=os.environ | {"SLUICE_ALLOW_ROOT": "no"},
         )
-        _, said = await asyncio.wait_for(process.communicate(), 30)
+        _, said = await asyncio.wait_for(process.communicate(), 90)
     finally:
         site.close()
     assert process.returncode == 78

@@ -15,7 +15,7 @@ from support.site import Site
 
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 async def test_worker_that_dies_while_the_file_is_broken_comes_back_with_what_was_published(
@@ -27,14 +27,14 @@ async def test_worker_that_dies_while_the_file_is_broken_comes_back_with_what_wa
         os.kill(pid, signal.SIGKILL)
         await until(lambda: site.worker_pids() not in ([pid], []), "a new worker")
         await send(site, "alice@example.edu")
-        await stores["old"].arrived(1, timeout=30)
+        await stores["old"].arrived(1, timeout=60)
 
 
 def served_certificate(port: int) -> bytes:
     """What a client of STARTTLS is shown."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
         client.starttls(context=context)
         sock: Any = client.sock
         return bytes(sock.getpeercert(binary_form=True))
@@ -60,7 +60,7 @@ async def test_renewed_certificate_is_served_after_sighup(
         issue()
         assert await asyncio.to_thread(served_certificate, site.port) == first
         await asyncio.to_thread(site.reload)
-        for _ in range(100):
+        for _ in range(600):
             if await asyncio.to_thread(served_certificate, site.port) != first:
                 return
             await asyncio.sleep(0.1)

@@ -14,7 +14,7 @@ from router.demo.relay import RelayFailed, RelayProcess
 from router.ledger.behaviour import Behaviour, Stage
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Stores = dict[str, RecordingStore]
 MakeSite = Callable[..., Site]
@@ -24,7 +24,7 @@ ALICE = "alice@example.edu"
 
 
 def greeted(port: int) -> bool:
-    with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
         return client.noop()[0] == 250
 
 

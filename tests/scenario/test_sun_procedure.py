@@ -27,7 +27,7 @@ from support.slapd import Slapd
 
 from router.ledger.stores import RecordingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 Until = Callable[..., Awaitable[None]]
 ANN, ANNA, BOB = "ann@example.edu", "anna@example.edu", "bob@example.edu"
 DOMAIN = "o=example.edu,ou=domains,dc=example,dc=edu"

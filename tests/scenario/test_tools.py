@@ -27,7 +27,7 @@ from router.ledger.arrival import Arrival
 from router.ledger.stores import RecordingStore
 from router.spool.finding import QueueEntry
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Stores = dict[str, RecordingStore]
 MakeSite = Callable[..., Site]
@@ -59,7 +59,7 @@ async def swaks(port: int, *options: str, to: str = "alice@example.edu", server:
 
 
 async def only(store: RecordingStore) -> Arrival:
-    await store.arrived(1, timeout=30)
+    await store.arrived(1, timeout=60)
     [arrival] = store.arrivals
     return arrival
 

@@ -15,6 +15,8 @@ from support.simulation.run import Result, Site, simulate
 from support.simulation.seams import installed
 from support.simulation.seeds import summary
 
+pytestmark = pytest.mark.timeout(600)
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 

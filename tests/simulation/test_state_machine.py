@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from router.model.outcome import Disposition
 from router.model.reply import HopReply
 from router.spool.options import SpoolOptions
 from router.spool.spool import Spool
+
+pytestmark = pytest.mark.timeout(600)
 
 DEE = "dee@example.edu"
 PEOPLE = ("ann@example.edu", "bea@example.edu", "cem@example.edu", DEE)
@@ -98,7 +101,7 @@ class Machine(RuleBasedStateMachine):
 
     def _run(self, work: Any) -> Any:
         async def limited() -> Any:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(180):
                 return await work
 
         return self.loop.run_until_complete(limited())
@@ -222,8 +225,11 @@ class Machine(RuleBasedStateMachine):
             if box.hold is not None:
                 self.quiet.discard(key)
                 self.plane.release(key)
-        for _ in range(400):
-            self.plane.advance(400.0)
+        turns, end = 0, time.monotonic() + 60
+        while turns < 400 or time.monotonic() < end:
+            turns += 1
+            if turns <= 400:
+                self.plane.advance(400.0)
             await asyncio.sleep(0.005)
             if not await self._left():
                 return

@@ -2,17 +2,35 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
+from router.errors import SpoolUnavailable
 from router.ledger.book import Ledger
 from router.ledger.load import Fate, Load, Submission
 from router.ledger.stores import RecordingStore
-from router.ledger.traffic import Plan
+from router.ledger.traffic import Plan, tag_of
 from router.ledger.verdict import Verdict
+from router.model.outcome import Disposition
 from support.site import Site
 
 SIZES = (800, 3_000, 20_000, 100_000, 300_000)
 """On both sides of the limit beyond which a body is a file."""
+
+COMMIT = 10.0
+"""
+Seconds from a store's reply to the commit of the outcome, at most, on a machine that stands still now and then. What
+was written down by then is known exactly: see `written_once` and `Bursts.note`.
+"""
+
+
+def written_once(site: Site) -> None:
+    """Nothing was delivered again that the journal had as delivered, however long before a crash that was."""
+    rows = [row for row in site.journal() if row.disposition == Disposition.DELIVERED.value]
+    often = Counter((tag_of(row.message_id), row.recipient) for row in rows)
+    twice = [key for key, count in often.items() if count > 1 and key[0]]
+    assert twice == [], "delivered again though it was written down"
 
 
 class Bursts:
@@ -25,6 +43,7 @@ class Bursts:
         self._seed = seed
         self._rounds = 0
         self._crashes: list[tuple[float, float]] = []
+        self._written: list[tuple[float, frozenset[tuple[str, str]]]] = []
         self._load: Load | None = None
         self._task: asyncio.Task[list[Submission]] | None = None
         self.submissions: list[Submission] = []
@@ -45,17 +64,34 @@ class Bursts:
         assert self._task is not None
         self._load.stop()
         found = await self._task
+        self._load = None
         self.submissions += found
-        return sum(Fate.ACKNOWLEDGED in one.fates for one in found)
+        return acknowledged(found)
 
-    def crash(self, began: float) -> None:
-        """Something was killed since then: what stores took in that time may come again."""
-        self._crashes.append((began, time.monotonic()))
+    async def until(self, enough: Callable[[Sequence[Submission]], bool], patience: float = 60.0) -> None:
+        """Go on with the burst until what was said so far in it is enough, or the time is over."""
+        assert self._load is not None
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            if enough(self._load.submissions):
+                return
+            await asyncio.sleep(0.02)
+
+    def note(self) -> None:
+        """What the journal has as delivered now, when nobody writes into it, never comes again. Blocks."""
+        # Hazard: an owner that was stopped in the middle of a commit may keep readers out.
+        with suppress(SpoolUnavailable), self._site.books() as books:
+            self._written.append((time.monotonic(), frozenset(books.delivered())))
+
+    def crash(self, since: float) -> None:
+        """Something was killed after that moment: what stores took about then may come again."""
+        self._crashes.append((since - COMMIT, time.monotonic() + COMMIT / 2))
 
     @property
     def acknowledged(self) -> int:
         """Messages that a client was told are kept."""
-        return sum(Fate.ACKNOWLEDGED in one.fates for one in self.submissions)
+        running = self._load.submissions if self._load is not None else []
+        return acknowledged([*self.submissions, *running])
 
     async def judge(self, patience: float = 60.0) -> Verdict:
         """Drain, and check every message so far."""
@@ -71,4 +107,14 @@ class Bursts:
         self._site.tell(ledger)
         verdict = ledger.check()
         assert verdict.ok, verdict.report()
+        written_once(self._site)
+        for moment, written in self._written:
+            later = [one for store in self._stores for one in store.arrivals if one.began > moment]
+            again = [(one.tag, who) for one in later for who, _ in one.recipients if (one.tag, who) in written]
+            assert again == [], "delivered again though it was written down"
         return verdict
+
+
+def acknowledged(said: Sequence[Submission]) -> int:
+    """Messages that a client was told are kept."""
+    return sum(Fate.ACKNOWLEDGED in one.fates for one in said)

@@ -23,6 +23,8 @@ from support.site import Site, StoreAt
 from support.slapd import BASE, READER, Slapd
 
 FOLLOW = "100ms"
+QUICK = {"connect_timeout": "1s", "receive_timeout": "1s", "deadline": "2s"}
+"""Keys of a source whose server says nothing for a while; others have time, for a machine may stand still."""
 SENDER = "sender@outside.example"
 HOMES = {OLD_HOST: "old", NEW_HOST: "new"}
 
@@ -38,9 +40,9 @@ def source_of(server: Slapd, ldap: Mapping[str, Any] | None = None) -> dict[str,
         "schema": "sun",
         "homes": HOMES,
         "follow": FOLLOW,
-        "connect_timeout": "1s",
-        "receive_timeout": "1s",
-        "deadline": "2s",
+        "connect_timeout": "8s",
+        "receive_timeout": "9s",
+        "deadline": "9s",
     }
     return keys | dict(ldap or {})
 
@@ -102,8 +104,8 @@ def applied(site: Site) -> bool:
 
 
 def answer(site: Site, address: str) -> str:
-    """What RCPT is answered now: code and text. Blocks, at most 20 s."""
-    with smtplib.SMTP("127.0.0.1", site.port, timeout=20) as client:
+    """What RCPT is answered now: code and text. Blocks, at most a minute."""
+    with smtplib.SMTP("127.0.0.1", site.port, timeout=60) as client:
         client.ehlo()
         client.mail(SENDER)
         code, text = client.rcpt(address)
@@ -114,6 +116,6 @@ def answer(site: Site, address: str) -> str:
 def submit(site: Site, *recipients: str, tag: str) -> None:
     """One message to recipients who must all be accepted. Blocks."""
     body = f"Message-ID: <{tag}@outside.example>\r\nX-Ledger: {tag}\r\nSubject: {tag}\r\n\r\nhello\r\n"
-    with smtplib.SMTP("127.0.0.1", site.port, timeout=20) as client:
+    with smtplib.SMTP("127.0.0.1", site.port, timeout=60) as client:
         refused = client.sendmail(SENDER, list(recipients), body.encode())
     assert not refused, refused

@@ -33,7 +33,7 @@ from typing import Self
 from router.demo.config import LOOPBACK
 from router.ledger.arrival import Arrival, Tape
 
-_START = 40.0
+_START = 90.0
 _OWN_FIELDS = (b"return-path:", b"delivered-to:", b"received:")
 _PASSWORD = "secret"
 _NOBODY = 65534
@@ -214,7 +214,7 @@ class Dovecot:
 
     def fetch(self, address: str) -> list[bytes]:
         """The inbox over IMAP, message by message. Raises `DovecotFailed`."""
-        with imaplib.IMAP4(LOOPBACK, self.imap_port, timeout=30) as client:
+        with imaplib.IMAP4(LOOPBACK, self.imap_port, timeout=60) as client:
             client.login(address, _PASSWORD)
             said, count = client.select("INBOX", readonly=True)
             if said != "OK":
@@ -228,7 +228,7 @@ class Dovecot:
         """Make the mailbox at `target` the same as here, with doveadm. Raises `DovecotFailed`."""
         where = f"maildir:{target.maildir(address)}"
         command = ["doveadm", "-c", str(self._config), "backup", "-u", address.lower(), where]
-        done = subprocess.run(command, capture_output=True, text=True, env=_environment(), timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=_environment(), timeout=120, check=False)
         if done.returncode:
             raise DovecotFailed(f"doveadm backup of {address}: {done.returncode} {done.stderr}\n{self.tail()}")
 
@@ -324,7 +324,7 @@ def _free_port() -> int:
 
 def _answers(port: int, greeting: bytes) -> bool:
     try:
-        with socket.create_connection((LOOPBACK, port), timeout=10) as client:
+        with socket.create_connection((LOOPBACK, port), timeout=30) as client:
             return client.recv(512).startswith(greeting)
     except OSError:
         return False

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from router.demo.relay import RelayFailed
 from router.ledger.behaviour import Behaviour, Refusal, Stage
 from router.ledger.book import Ledger
 from router.ledger.load import Load
@@ -28,13 +29,14 @@ from router.ledger.stores import RecordingStore
 from router.ledger.traffic import Plan
 from router.ledger.verdict import Verdict
 from router.settings.published import kept_at
+from support.bursts import COMMIT, written_once
 from support.fire_judge import Judge
 from support.nursery import Nursery
 from support.orders import Orders
 from support.site import Site, StoreAt
 
-COMMIT = 2.0
-"""Seconds from a store's reply to the commit of the outcome, at most, on a busy machine."""
+ENOUGH = 6
+"""Commands of a storm that do what they were asked."""
 BUSY = Behaviour(
     delays={Stage.RCPT: 0.1, Stage.DOT: 0.05},
     refusals=(Refusal("p0@*", "451 4.3.0 later"), Refusal("p1@*", "451 4.3.0 later")),
@@ -103,8 +105,18 @@ class Fire:
                 await fault()
                 self.faults += 1
             await asyncio.sleep(0.5)
+            end = time.monotonic() + 60
+            while time.monotonic() < end:
+                if self._enough():
+                    break
+                await asyncio.sleep(0.1)
         load.stop()
         await running
+
+    def _enough(self) -> bool:
+        """Commands of each kind of end: killed, and done."""
+        ends = [one.status for one in self.orders.given]
+        return -signal.SIGKILL in ends and ends.count(0) >= ENOUGH
 
     def _workers(self) -> list[int]:
         return [pid for pid in self.site.worker_pids() if Path(f"/proc/{pid}").exists()]
@@ -138,34 +150,51 @@ class Fire:
         """An orderly end; commands work on the spools meanwhile."""
         await asyncio.to_thread(self.site.stop)
         await asyncio.sleep(self._draw.uniform(0.2, 1))
-        await asyncio.to_thread(self.site.start)
+        await self._start()
 
     async def _end_all(self) -> None:
         began = time.monotonic()
         await asyncio.to_thread(self.site.kill)
         self._crash(began)
         await asyncio.sleep(self._draw.uniform(0, 0.5))
-        await asyncio.to_thread(self.site.start)
+        await self._start()
+
+    async def _start(self) -> None:
+        """As a manager of services does it: again, when a command has just been the owner of a spool."""
+        end = time.monotonic() + 60
+        while True:
+            try:
+                await asyncio.to_thread(self.site.start)
+            except RelayFailed as error:
+                if "is in use by process" not in str(error) or time.monotonic() > end:
+                    raise
+                await asyncio.sleep(0.2)
+            else:
+                return
 
     async def _gone(self, pids: Sequence[int]) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while any(_lives(pid) for pid in pids):
             assert time.monotonic() < end
             await asyncio.sleep(0.02)
 
     def _crash(self, began: float) -> None:
-        self._crashes.append((began - COMMIT, time.monotonic() + 0.5))
+        self._crashes.append((began - COMMIT, time.monotonic() + COMMIT / 2))
 
     # --- the judgement
 
     async def judge(self) -> Verdict:
         """Let everything come to its end, and check all of it."""
         self.old.behaviour = self.new.behaviour = Behaviour()
+        everybody = frozenset(self._people)
+        end = time.monotonic() + 60
+        while not any(one.verb == "hold" and one.status == 0 for one in self.orders.given):
+            assert time.monotonic() < end, "no hold is ever quiet"
+            await self.orders.give("hold", ["hold", *self._people], everybody)
         judge = Judge(self.site, self.orders.given, [*self.old.arrivals, *self.new.arrivals])
         await judge.answered()
         judge.commands()
         windows = judge.windows(self._people)
-        everybody = frozenset(self._people)
         assert (await self.orders.give("release", ["release", *self._people], everybody)).status in {0, 75}
         unparked = await self.orders.give("unpark", ["queue", "unpark", "--all"], frozenset())
         assert unparked.status in {0, 75}, self.nursery.said()
@@ -184,6 +213,7 @@ class Fire:
         self.site.tell(ledger)
         verdict = ledger.check()
         assert verdict.ok, verdict.report()
+        written_once(self.site)
         return verdict
 
 

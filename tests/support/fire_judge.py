@@ -37,7 +37,7 @@ class Judge:
 
         return self._site.office.database.run_read(every)
 
-    async def answered(self, patience: float = 30.0) -> None:
+    async def answered(self, patience: float = 60.0) -> None:
         """Every request that was made known is carried out, whoever asked for it and whatever became of them."""
         end = time.monotonic() + patience
         while new := [one for one in self._requests() if one.state == requests.NEW]:

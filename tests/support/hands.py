@@ -22,10 +22,12 @@ from typing import Any, Self
 
 from router.control import mailboxes
 from router.control.mailboxes import Record
+from router.ledger.behaviour import Stage
 from router.ledger.stores import RecordingStore
 from support.directory_site import SENDER, applied
 from support.mother import MOTHER
 from support.site import Site
+from support.slapd import Slapd
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Traffic:
     async def some(self, count: int = 5) -> None:
         """Wait until that many more messages were accepted from now on."""
         wanted = len(self.sent) + count
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while len(self.sent) < wanted:
             if self._task is not None and self._task.done():
                 await self._task
@@ -94,7 +96,7 @@ class Traffic:
     def _offer(self, tag: str) -> bool:
         body = f"Message-ID: <{tag}@outside.example>\r\nX-Ledger: {tag}\r\nSubject: {tag}\r\n\r\nhello\r\n"
         try:
-            with smtplib.SMTP("127.0.0.1", self._site.port, timeout=20) as client:
+            with smtplib.SMTP("127.0.0.1", self._site.port, timeout=60) as client:
                 refused = client.sendmail(SENDER, list(self._recipients), body.encode())
         except smtplib.SMTPRecipientsRefused as error:
             refused = error.recipients
@@ -117,6 +119,25 @@ class Traffic:
 def tags(store: RecordingStore, recipient: str) -> list[str]:
     """What arrived there for the recipient, in order."""
     return [one.tag for one in store.arrivals if recipient in (who for who, _ in one.recipients)]
+
+
+def stages(store: RecordingStore) -> list[Stage]:
+    """Grows by `DATA` and `DOT` as messages come to the store from now on, before it says anything to either."""
+    seen: list[Stage] = []
+    take = store.take_drop
+
+    def noted(stage: Stage) -> bool:
+        seen.append(stage)
+        return take(stage)
+
+    store.take_drop = noted  # type: ignore[method-assign]  # of this one store
+    return seen
+
+
+def none_begun_after(store: RecordingStore, recipient: str, moment: float) -> None:
+    """No delivery for the recipient began at the store after the moment (`time.monotonic()`)."""
+    found = [one for one in store.arrivals if recipient in (who for who, _ in one.recipients)]
+    assert [one.tag for one in found if one.began > moment] == []
 
 
 def exactly_once(sent: Iterable[Sent], recipient: str, stores: Iterable[RecordingStore]) -> None:
@@ -142,10 +163,19 @@ def nobody_was_told(site: Site, stores: Iterable[RecordingStore]) -> None:
 
 
 def in_force(site: Site) -> None:
-    """Wait, for two seconds at most, until every worker has applied what the control database says now."""
-    end = time.monotonic() + 2
+    """Wait, for half a minute at most, until every worker has applied what the control database says now."""
+    end = time.monotonic() + 30
     while not applied(site) and time.monotonic() < end:
         time.sleep(0.01)
+
+
+async def read_again(site: Site, server: Slapd, seen: int) -> None:
+    """Wait until the directory was polled several times since `server.mark()` was `seen`, and all of it is in force."""
+    end = time.monotonic() + 60
+    while sum(">=" in asked for asked in server.searches(seen)) < 4:
+        assert time.monotonic() < end, "the directory is not polled any more"
+        await asyncio.sleep(0.02)
+    await asyncio.to_thread(in_force, site)
 
 
 def record(site: Site, key: str) -> Record:

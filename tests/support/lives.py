@@ -114,7 +114,7 @@ class Lives:
         disk (seen with ext4 of Linux 6.18). A worker that goes on to say 250 then has no power cut behind it.
         """
         os.kill(worker.pid, signal.SIGSTOP)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not all(one in "TtDZ" for one in states(worker.pid)):
             assert time.monotonic() < end, "the worker does not stand still"
             time.sleep(0.001)
@@ -138,7 +138,7 @@ class Lives:
         """One message of about so many octets; None when the worker died before it could be offered."""
         self._count += 1
         plan = Plan(["a@outside.example"], [to], (1,), (size,), connections=1, run=f"case{self._count}")
-        load = Load("127.0.0.1", self.site.port, plan, timeout=20)
+        load = Load("127.0.0.1", self.site.port, plan, timeout=60)
         run = asyncio.create_task(load.run(1))
         while not run.done():
             await asyncio.wait([run], timeout=0.02)
@@ -164,7 +164,7 @@ class Lives:
 
     async def judge(self, crashes_excuse: bool = True) -> Verdict:
         """Drain, and check everything."""
-        assert await self.site.drained(20) == 0, self.nursery.said()
+        assert await self.site.drained(60) == 0, self.nursery.said()
         self.site.balance()
         ledger = Ledger()
         for began, ended in self._crashes if crashes_excuse else ():

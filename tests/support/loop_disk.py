@@ -94,7 +94,7 @@ class LoopDisk:
 
 
 def _run(*words: str) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=240)
     if done.returncode:
         pytest.fail(f"{' '.join(words)}: {done.stderr.strip()} (crash tests need root and loop devices)")
 

@@ -54,7 +54,7 @@ class MemoryGroup:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while True:
             try:
                 self.path.rmdir()
@@ -86,7 +86,7 @@ class MemoryGroup:
         """Process ids of those that are in it."""
         return [int(line) for line in (self.path / "cgroup.procs").read_text().split()]
 
-    def kill_all(self, patience: float = 10.0) -> None:
+    def kill_all(self, patience: float = 60.0) -> None:
         """SIGKILL to every process in it, and to those that were forked meanwhile, until there is none."""
         end = time.monotonic() + patience
         while members := self.members():

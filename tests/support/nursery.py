@@ -78,7 +78,7 @@ class Nursery:
         assert process is not None
         assert process.stdin is not None
         process.stdin.close()
-        process.wait(30)
+        process.wait(60)
         if process.stdout is not None:
             process.stdout.close()
 

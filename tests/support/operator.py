@@ -27,7 +27,7 @@ from router.spool.finding import QueueEntry, QueueFilter
 from support.lives import Lives
 from support.nursery import Born
 
-PATIENCE = 40.0
+PATIENCE = 90.0
 NEVER = 0
 
 
@@ -148,7 +148,7 @@ class Operator:
         database = self._lives.site.office.database
         return len(database.run_read(lambda c: audit.rows(c, verb=f"queue {verb}", limit=2000)))
 
-    async def until(self, what: Callable[[], bool], patience: float = 10.0) -> None:
+    async def until(self, what: Callable[[], bool], patience: float = 60.0) -> None:
         """Wait until a condition holds."""
         limit = time.monotonic() + patience
         while not what():

@@ -1,6 +1,7 @@
 """One worker's data plane over the in-memory ports: the product's own receiver, dispatcher, lanes, feeder, releases."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Self, TypeVar
@@ -173,7 +174,9 @@ class Plane:
 
     async def settle(self, until: Callable[[], bool] | None = None, rounds: int = 500) -> None:
         """Let everything run until `until` holds, or until nothing is claimed or draining any more."""
-        for _ in range(rounds):
+        turns, end = 0, time.monotonic() + 30
+        while turns < rounds or time.monotonic() < end:
+            turns += 1
             await asyncio.sleep(0.002)
             if until() if until is not None else await self._rests():
                 return

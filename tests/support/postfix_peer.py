@@ -23,7 +23,7 @@ _DAEMONS = Path("/usr/lib/postfix/sbin")
 _MASTER = Path("/usr/share/postfix/master.cf.dist")
 _QUEUES = ("maildrop", "incoming", "active", "deferred")
 _ASIDE = ("corrupt", "hold")
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 _FIXED = {
     "compatibility_level": "3.6",
     "command_directory": "/usr/sbin",
@@ -76,14 +76,14 @@ class Instance:
         self._run("stop")
 
     def _run(self, word: str) -> None:
-        done = subprocess.run([*self._command, word], check=False, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*self._command, word], check=False, capture_output=True, text=True, timeout=120)
         log = self.log.read_text(errors="replace")[-2000:] if done.returncode and self.log.exists() else ""
         assert not done.returncode, f"postfix {word}: {done.stderr}{log}"
 
     def flush(self) -> None:
         """Try everything now."""
         command = ["/usr/sbin/postqueue", "-c", str(self._configuration), "-f"]
-        subprocess.run(command, check=False, capture_output=True, timeout=30)
+        subprocess.run(command, check=False, capture_output=True, timeout=120)
 
     def release(self) -> None:
         """Try everything that is on hold now."""

@@ -191,7 +191,7 @@ class Siege:
         """Descriptors that the worker has open."""
         return len(list(Path(f"/proc/{self.worker}/fd").iterdir()))
 
-    async def settled(self, patience: float = 10.0) -> None:
+    async def settled(self, patience: float = 60.0) -> None:
         """Wait until the worker has let go of its clients' descriptors."""
         end = time.monotonic() + patience
         while self.files() > self.files_at_start + SPARE + len(self.hops):
@@ -206,7 +206,7 @@ class Siege:
 
     # --- the accounts
 
-    async def judge(self, patience: float = 20.0, left: Sequence[str] = ()) -> None:
+    async def judge(self, patience: float = 60.0, left: Sequence[str] = ()) -> None:
         """Everything that must hold after every case. `left` are recipients whose mail stays where it is."""
         await self.hang_up()
         assert self.site.worker_pids() == [self.worker], self.site.relay.tail()

@@ -23,8 +23,8 @@
 What a test may set: `settings` is laid over the configuration, section by section (`{"retry": {"first": "1s"}}`);
 `StoreAt.keys` are further keys of a store (`settle`, `max_recipients`, `max_connections`, `recipient`, …);
 `domains`, `lists` and `services` are YAML values. Defaults suit tests: `settle` 1 s, first retry 0.2 s, `ack_timeout`
-5 s, 1 MiB of free space is enough, client limits out of the way, real fsync, and no host is trusted. Notices go to
-the store named by `smarthost` (default: the last one).
+20 s (no worker is killed because the machine stands still), 1 MiB of free space is enough, client limits out of the
+way, real fsync, and no host is trusted. Notices go to the store named by `smarthost` (default: the last one).
 
 The relay is forked from a process that has imported everything (`support.mother`), which saves a second each time. With
 `fresh` it is a new interpreter that inherits this process's mask, groups and limits, as after `systemctl start`.
@@ -38,6 +38,7 @@ mail goes in, `site.relay.tail()` the end of the relay's log, `site.books()` an 
 import asyncio
 import csv
 import io
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -58,7 +59,7 @@ __all__ = ["Site", "StoreAt", "users_csv"]
 
 SETTINGS: dict[str, Any] = {
     "retry": {"first": "200ms", "factor": 1.2, "longest": "1s"},
-    "safety": {"ack_timeout": "5s"},
+    "safety": {"ack_timeout": "20s"},
 }
 SETTLE = "1s"
 
@@ -114,14 +115,14 @@ class Site:
 
     # --- processes
 
-    def start(self, patience: float = 60.0) -> Self:
+    def start(self, patience: float = 120.0) -> Self:
         """Start the relay and wait until it serves. Raises `RelayFailed` with the end of its log."""
         self.relay.start(patience)
         return self
 
     def stop(self) -> int:
         """SIGTERM and wait; the exit code. Nothing when it is not running."""
-        return self.relay.stop()
+        return self.relay.stop(90.0)
 
     def kill(self) -> None:
         """SIGKILL to the supervisor and every worker at once."""
@@ -137,7 +138,7 @@ class Site:
     def close(self) -> None:
         """Stop the relay, or kill it if it does not stop, and let go of everything. Idempotent."""
         try:
-            self.relay.stop()
+            self.relay.stop(90.0)
         finally:
             self.leave_disk()
             self._reserved.release()
@@ -186,7 +187,7 @@ class Site:
         path.write_text(users if isinstance(users, str) else users_csv(users))
         return self.office.import_users(path)
 
-    async def hold(self, key: str, timeout: float = 30.0) -> HoldResult:  # noqa: ASYNC109 - the operation's own limit
+    async def hold(self, key: str, timeout: float = 60.0) -> HoldResult:  # noqa: ASYNC109 - the operation's own limit
         """`sluice hold KEY`; look at `.quiet`."""
         office = self.office
         return (await asyncio.to_thread(office.operations.hold, [key], office.act("test"), timeout=timeout))[0]
@@ -195,7 +196,7 @@ class Site:
         self,
         key: str,
         to: str | None = None,
-        timeout: float = 30.0,  # noqa: ASYNC109 - as above
+        timeout: float = 60.0,  # noqa: ASYNC109 - as above
     ) -> ReleaseResult:
         """`sluice release KEY [--to STORE]`."""
         office = self.office
@@ -206,7 +207,7 @@ class Site:
         key: str,
         to: str,
         run: Callable[[HoldResult], int] | None = None,
-        timeout: float = 30.0,  # noqa: ASYNC109 - as above
+        timeout: float = 60.0,  # noqa: ASYNC109 - as above
     ) -> MoveResult:
         """`sluice move KEY --to STORE`; `run` is the copy, in the operation's thread."""
         office = self.office
@@ -227,10 +228,21 @@ class Site:
         with self.books() as books:
             return books.journal()
 
-    async def drained(self, patience: float = 20.0) -> int:
+    async def drained(self, patience: float = 60.0) -> int:
         """Wait until no recipient is undelivered, at most `patience` seconds; how many are left."""
         with self.books() as books:
             return await asyncio.to_thread(books.drain, patience)
+
+    async def left_at(self, count: int, seconds: float = 1.0, patience: float = 60.0) -> int:
+        """How many recipients are undelivered once no more than `count` are, and not before `seconds` have passed."""
+        since = time.monotonic()
+        with self.books() as books:
+            while time.monotonic() < since + patience:
+                if await asyncio.to_thread(books.undelivered) <= count:
+                    break
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(max(0.0, since + seconds - time.monotonic()))
+            return await asyncio.to_thread(books.undelivered)
 
     def tell(self, ledger: Ledger) -> None:
         """Give the ledger what queues and journals say. Call it when mail is at rest or the relay down."""

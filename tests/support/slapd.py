@@ -39,7 +39,7 @@ ADMIN = f"cn=admin,{BASE}"
 READER = f"cn=sluice,{BASE}"
 """Who Sluice is there: reads and writes everything, but the server's limits hold for it."""
 PASSWORD = "let (me) in, schließlich"
-_START = 30.0
+_START = 90.0
 _SCHEMA = Path(__file__).with_name("mail.schema")
 _SCHEMAS = ("core", "cosine", "inetorgperson", "misc")
 _EQUALITY = (
@@ -81,10 +81,15 @@ class SlapdFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Follows:
-    """Of whom this server is a replica. `interval`: seconds between two refreshes; None: changes come at once."""
+    """
+    Of whom this server is a replica. `interval`: seconds between two refreshes; None: changes come at once.
+
+    `through`: a port of loopback that leads to the provider; 0: its own.
+    """
 
     provider: "Slapd"
     interval: int | None = None
+    through: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +191,7 @@ class Slapd:
         process.send_signal(signal.SIGCONT)
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -323,8 +328,9 @@ class Slapd:
         kind = "refreshAndPersist" if every is None else f"refreshOnly interval=00:00:00:{every:02}"
         provider = self._follows.provider
         retry = 'retry="1 +"'
+        uri = f"ldap://{LOOPBACK}:{self._follows.through}" if self._follows.through else provider.uri
         return (
-            f"syncrepl rid=1 provider={provider.uri} type={kind} {retry} searchbase={BASE} schemachecking=off "
+            f"syncrepl rid=1 provider={uri} type={kind} {retry} searchbase={BASE} schemachecking=off "
             f'bindmethod=simple binddn="{ADMIN}" credentials=secret\nupdateref {provider.uri}'
         )
 
@@ -333,7 +339,7 @@ class Slapd:
 
     def _run(self, command: list[str], text: str) -> str:
         done = subprocess.run(
-            command, input=text, capture_output=True, text=True, env=_environment(), timeout=60, check=False
+            command, input=text, capture_output=True, text=True, env=_environment(), timeout=240, check=False
         )
         if done.returncode:
             raise SlapdFailed(f"{command[0]}: {done.returncode} {done.stderr}\n{self.tail()}")
@@ -341,7 +347,7 @@ class Slapd:
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection((LOOPBACK, self.port), timeout=5):
+            with socket.create_connection((LOOPBACK, self.port), timeout=30):
                 return True
         except OSError:
             return False

@@ -172,7 +172,7 @@ class Wire:
         lines = []
         while True:
             try:
-                line = await asyncio.wait_for(self.reader.readline(), 10)
+                line = await asyncio.wait_for(self.reader.readline(), 60)
             except ConnectionError:
                 line = b""
             lines.append(line.decode().rstrip("\r\n"))
@@ -200,7 +200,7 @@ class Wire:
         assert (await self.ask(f"RCPT TO:<{recipient}>")).startswith("250 2.1.5")
         assert (await self.ask("DATA")).startswith("354 ")
 
-    async def rest(self, patience: float = 10) -> bytes:
+    async def rest(self, patience: float = 60) -> bytes:
         """Everything up to the end of the connection."""
         try:
             return await asyncio.wait_for(self.reader.read(), patience)

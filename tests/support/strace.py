@@ -22,8 +22,9 @@ from typing import Self
 import pytest
 
 _ATTEMPTS = 3
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 _LEAVE = 0.2
+_FAREWELL = 20.0
 
 
 class Strace:
@@ -70,12 +71,16 @@ class Strace:
             return
         if _runs(self._pid):
             process.terminate()
-        try:
-            process.wait(_LEAVE)
-        except subprocess.TimeoutExpired:
-            # Told to end at the moment when its process dies, it waits for ever for a thread that is gone.
-            process.kill()
-            process.wait()
+        end = time.monotonic() + _FAREWELL
+        while process.poll() is None:
+            try:
+                process.wait(_LEAVE)
+            except subprocess.TimeoutExpired:
+                # Told to end at the moment when its process dies, it waits for ever for a thread that is gone. While
+                # its process lives it must end by itself: a call that it was tampering with would be cut short.
+                if not _runs(self._pid) or time.monotonic() > end:
+                    process.kill()
+                    process.wait()
 
     def calls(self) -> list[str]:
         """What was called."""

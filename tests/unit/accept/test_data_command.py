@@ -3,17 +3,19 @@
 import asyncio
 import contextlib
 import re
+from collections.abc import Awaitable, Callable
 
 import pytest
 from support.smtp_site import LOOPBACK, House, Site, Start, Wire
 
-from router.accept import admission, receive
+from router.accept import receive
 from router.errors import SpoolFull, SpoolUnavailable
 from router.model.address import Address
 from router.model.envelope import Envelope, HeaderFacts
 from router.model.reply import Reply
 from router.settings.schema import Limits
 
+PassTime = Callable[[float], Awaitable[None]]
 MESSAGE = "Message-ID: <1@b.c>\r\nSubject: x\r\n\r\nbody\r\n..dotted\r\n"
 
 
@@ -219,11 +221,11 @@ async def test_rx17_inv_17_a_client_that_leaves_does_not_stop_the_commit(start: 
     wire = await site.dial()
     await wire.to_data()
     await wire.send("x\r\n.\r\n")
-    await asyncio.wait_for(site.house.committing.wait(), 5)
+    await asyncio.wait_for(site.house.committing.wait(), 60)
     wire.reset()
     assert site.house.gate is not None
     site.house.gate.set()
-    await asyncio.wait_for(site.observer.gone.wait(), 5)
+    await asyncio.wait_for(site.observer.gone.wait(), 60)
     assert len(site.house.messages) == 1
     assert not site.house.bodies[0].discarded
 
@@ -233,7 +235,7 @@ async def test_rx17_a_commit_is_no_task_that_anybody_could_cancel(start: Start) 
     wire = await site.dial()
     await wire.to_data()
     await wire.send("x\r\n.\r\n")
-    await asyncio.wait_for(site.house.committing.wait(), 5)
+    await asyncio.wait_for(site.house.committing.wait(), 60)
     assert asyncio.all_tasks() == {asyncio.current_task()}
     for session in tuple(site.listeners.roster.sessions):
         session.cut()
@@ -248,7 +250,7 @@ async def test_inv_17_a_client_that_leaves_in_the_middle_leaves_nothing(wire: Wi
     await wire.to_data()
     await wire.send("half a mess")
     wire.reset()
-    await asyncio.wait_for(site.observer.gone.wait(), 5)
+    await asyncio.wait_for(site.observer.gone.wait(), 60)
     assert site.house.bodies[0].discarded
     assert not site.house.messages
 
@@ -280,14 +282,14 @@ async def test_rx11_silence_in_data_is_cut_off_and_told(start: Start) -> None:
     assert site.house.bodies[0].discarded
 
 
-async def test_rx11_a_client_that_keeps_sending_is_not_cut_off(start: Start) -> None:
+async def test_rx11_a_client_that_keeps_sending_is_not_cut_off(start: Start, pass_time: PassTime) -> None:
     """The deadline is for the silence: the message as a whole takes several times as long."""
     site = await start(limits=Limits(data_timeout=0.2, command_timeout=0.2))
     wire = await site.dial()
     await wire.to_data()
     for _ in range(30):
         await wire.send("a line\r\n")
-        await asyncio.sleep(0.02)  # the client's pace is what is tested
+        await pass_time(0.1)
     await wire.send(".\r\n")
     assert (await wire.reply()).startswith("250 ")
 
@@ -303,30 +305,29 @@ async def test_inv_51_below_the_minimum_rate_a_stranger_is_cut_off(
     assert (await wire.reply()).startswith("421 4.4.2")
 
 
-async def test_inv_51_under_stress_strangers_get_less_time_for_their_text(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(admission, "_STRESS_TIMEOUT", 0.2)
+async def test_inv_51_under_stress_strangers_get_less_time_for_their_text(start: Start, pass_time: PassTime) -> None:
     site = await start(limits=Limits(connections=10))
     wires = [await site.dial() for _ in range(10)]
     silent, slow = wires[8:]
     for wire in (silent, slow):
         await wire.to_data()
     cut_off = asyncio.ensure_future(slow.reply())
-    for _ in range(50):
+    for _ in range(20):
         if not cut_off.done():
             await slow.send("x")
-            await asyncio.sleep(0.02)
+            await pass_time(1.0)
+    assert cut_off.done()
     assert (await cut_off).startswith("421 4.4.2")
     assert (await silent.reply()).startswith("421 4.4.2")
 
 
-async def test_a_slow_commit_costs_the_client_nothing(start: Start) -> None:
+async def test_a_slow_commit_costs_the_client_nothing(start: Start, pass_time: PassTime) -> None:
     site = await start(house=House(gate=asyncio.Event()), limits=Limits(command_timeout=0.05, data_timeout=0.05))
     wire = await site.dial()
     await wire.to_data()
     await wire.send("x\r\n.\r\n")
-    await asyncio.sleep(0.15)  # longer than either timeout
+    await site.house.committing.wait()
+    await pass_time(0.15)  # longer than either timeout
     assert site.house.gate is not None
     site.house.gate.set()
     assert (await wire.reply()).startswith("250 ")
@@ -367,15 +368,16 @@ REFUSAL = Reply(554, "5.7.1", "Not today")
 async def test_rx1_filters_refuse_and_their_failures_are_temporary(
     start: Start, answer: Reply | Exception | float, reply: str
 ) -> None:
-    site = await start(hook=Hook(connect=answer), hook_deadline=0.05)
+    deadline = 0.05 if isinstance(answer, float) else 60.0
+    site = await start(hook=Hook(connect=answer), hook_deadline=deadline)
     assert (await (await site.dial(greeted=False)).reply()).startswith(reply)
-    site = await start(hook=Hook(rcpt=answer), hook_deadline=0.05)
+    site = await start(hook=Hook(rcpt=answer), hook_deadline=deadline)
     wire = await site.dial()
     await wire.hello()
     await wire.ask("MAIL FROM:<a@b.c>")
     assert (await wire.ask("RCPT TO:<u@example.edu>")).startswith(reply)
     assert not site.house.asked
-    site = await start(hook=Hook(data=answer), hook_deadline=0.05)
+    site = await start(hook=Hook(data=answer), hook_deadline=deadline)
     wire = await site.dial()
     await wire.to_data()
     await wire.send("x\r\n.\r\n")

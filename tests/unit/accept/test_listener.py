@@ -27,7 +27,7 @@ async def test_inv_10_idle_clients_hear_421_and_nobody_else_gets_in(start: Start
     greeted, in_transaction = await site.dial(), await site.dial()
     await in_transaction.hello()
     await in_transaction.ask("MAIL FROM:<a@b.c>")
-    assert await site.listeners.drain(5) is True
+    assert await site.listeners.drain(60) is True
     for wire in (greeted, in_transaction):
         assert (await wire.reply()).startswith("421 4.3.2")
         assert await wire.rest() == b""
@@ -42,7 +42,7 @@ async def test_inv_10_a_message_that_is_arriving_is_finished(start: Start) -> No
     await wire.send("first half, ")
     while not site.house.bodies[0].size:
         await wire.turn()
-    draining = asyncio.create_task(site.listeners.drain(5))
+    draining = asyncio.create_task(site.listeners.drain(60))
     for _ in range(5):
         await wire.turn()
     await wire.send("second half\r\n.\r\n")
@@ -59,7 +59,7 @@ async def test_inv_10_a_commit_is_waited_for_past_the_grace_and_answered(
     wire = await site.dial()
     await wire.to_data()
     await wire.send("x\r\n.\r\n")
-    await asyncio.wait_for(site.house.committing.wait(), 5)
+    await asyncio.wait_for(site.house.committing.wait(), 60)
     cut = asyncio.Event()
     (session,) = site.listeners.roster.sessions
     assert isinstance(session, SmtpSession)
@@ -70,7 +70,7 @@ async def test_inv_10_a_commit_is_waited_for_past_the_grace_and_answered(
 
     monkeypatch.setattr(session, "cut", cut_and_tell)
     draining = asyncio.create_task(site.listeners.drain(0.02))
-    await asyncio.wait_for(cut.wait(), 5)
+    await asyncio.wait_for(cut.wait(), 60)
     assert site.house.gate is not None
     site.house.gate.set()
     assert (await wire.reply()).startswith("250 2.0.0")
@@ -86,6 +86,8 @@ async def test_inv_10_a_message_that_does_not_end_is_cut_after_the_grace(start: 
     assert await site.listeners.drain(0.05) is False
     assert (await wire.reply()).startswith("421 4.3.2")
     assert site.house.bodies[0].discarded
+    while site.listeners.roster.sessions:
+        await wire.turn()
     assert await site.listeners.drain(0) is True
 
 
@@ -114,7 +116,7 @@ async def test_inv_51_a_client_that_reads_nothing_is_aborted(start: Start, monke
     monkeypatch.setattr(connection, "WRITE_TIMEOUT", 0.05)
     site = await start(limits=NO_LIMITS)
     wire = await deaf(site)
-    await asyncio.wait_for(site.observer.gone.wait(), 5)
+    await asyncio.wait_for(site.observer.gone.wait(), 60)
     wire.reset()
 
 
@@ -123,7 +125,7 @@ async def test_a_client_that_reads_nothing_and_goes_leaves_nothing(start: Start)
     site = await start(limits=NO_LIMITS)
     wire = await deaf(site)
     wire.reset()
-    await asyncio.wait_for(site.observer.gone.wait(), 5)
+    await asyncio.wait_for(site.observer.gone.wait(), 60)
 
 
 async def test_prc22_a_flood_of_commands_lets_others_have_their_turn(start: Start) -> None:
@@ -151,21 +153,21 @@ def test_inv_50_the_listener_survives_a_shortage_of_descriptors(
         loop.set_exception_handler(lambda _, context: reports.append(context))
         site = await open_site()
         clients = [socket.socket() for _ in range(3)]
+        await site.dial()  # a first connection may import modules, and that needs descriptors too
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         free = os.dup(0)
         os.close(free)
         resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
         try:
             for client in clients:
-                client.setblocking(False)
-                await loop.sock_connect(client, site.address)
+                client.connect(site.address)
             await asyncio.sleep(0.05)  # accept runs into EMFILE
-            assert len(site.listeners.roster.sessions) < len(clients)
+            assert len(site.listeners.roster.sessions) - 1 < len(clients)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for client in clients:
                 client.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             wire = await site.dial()
         assert (await wire.ask("NOOP")).startswith("250 ")
         await close_site(site)
@@ -213,5 +215,5 @@ async def test_inv_10_a_session_whose_lookup_was_cancelled_says_421(
     await wire.hello()
     await wire.ask("MAIL FROM:<sender@example.com>")
     assert (await wire.ask("RCPT TO:<user@example.edu>")).startswith("421 4.3.2")
-    await asyncio.wait_for(site.observer.gone.wait(), 5)
+    await asyncio.wait_for(site.observer.gone.wait(), 60)
     assert site.observer.named("disconnected") == [("disconnected", "cancelled")]

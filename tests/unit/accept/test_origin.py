@@ -236,4 +236,4 @@ async def test_a_proxy_that_says_nothing_is_not_waited_for_for_ever(
     site = await start(relays=LOOPBACK, endpoint=Endpoint(proxy_protocol=True))
     wire = await site.dial(greeted=False)
     assert (await wire.reply()).startswith("421 4.4.2")
-    await asyncio.wait_for(site.observer.gone.wait(), 5)
+    await asyncio.wait_for(site.observer.gone.wait(), 60)

@@ -52,7 +52,7 @@ def only_session(site: Site) -> SmtpSession:
 
 
 async def until_gone(session: weakref.ref[SmtpSession]) -> bool:
-    for _ in range(200):
+    for _ in range(3000):
         if session() is None:
             return True
         await asyncio.sleep(0.01)
@@ -96,7 +96,7 @@ async def stuck(site: Site, disk: Disk) -> Wire:
     while not site.house.bodies[-1].size:
         await wire.turn()
     await wire.send(b"second")
-    await asyncio.wait_for(disk.waited_for.wait(), 10)
+    await asyncio.wait_for(disk.waited_for.wait(), 60)
     return wire
 
 

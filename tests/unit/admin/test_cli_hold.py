@@ -124,7 +124,7 @@ def test_a_dead_worker_is_counted_out_after_settle_and_its_mail_is_in_doubt(
     sluice: Sluice, register: Register, database: ControlDatabase
 ) -> None:
     register()
-    found = sluice("hold", ANN, "--timeout", "20s", *BECAUSE, "--json")
+    found = sluice("hold", ANN, "--timeout", "60s", *BECAUSE, "--json")
     assert found.status == 0
     assert found.json["holds"][0]["quiet"]
     assert database.run_read(members.all_members) == []
@@ -136,7 +136,7 @@ def test_what_a_dead_worker_had_queued_is_in_doubt_and_holds_of_others_do_not_wa
 ) -> None:
     member = register()
     monkeypatch.setattr(DeadMembers, "suspects", lambda _self, _dead: [Suspect(ANN, "Q9", "<m@x>", "cliff")])
-    found = sluice("hold", ANN, BOB, "--timeout", "20s", *BECAUSE, "--json")
+    found = sluice("hold", ANN, BOB, "--timeout", "60s", *BECAUSE, "--json")
     assert found.status == 0
     ann, bob = found.json["holds"]
     assert [(one["queue_id"], one["message_id"], one["store"]) for one in ann["in_doubt"]] == [("Q9", "<m@x>", "cliff")]
@@ -201,7 +201,7 @@ def test_a_hold_ended_by_somebody_else_is_1(sluice: Sluice, alive: Member, datab
     waiting = threading.Event()
     other = threading.Thread(target=end)
     other.start()
-    found = sluice("hold", ANN, "--timeout", "10s", *BECAUSE)
+    found = sluice("hold", ANN, "--timeout", "60s", *BECAUSE)
     other.join()
     assert found.status == 1
     assert "ended meanwhile by somebody else" in found.out

@@ -74,4 +74,4 @@ def test_mailboxes_can_be_corrected_before_and_it_stays_an_old_copy(
 def test_after_acceptance_changes_go_on(sluice: Run, state: Path, database: ControlDatabase) -> None:
     knowing(state, database.run_read(site_uuid), 500)
     assert sluice("check", "--accept-restored", "--reason", "looked through").status == 0
-    assert sluice("hold", "ann@example.edu", "--reason", "move", "--timeout", "2s").status == 0
+    assert sluice("hold", "ann@example.edu", "--reason", "move", "--timeout", "60s").status == 0

@@ -48,9 +48,9 @@ directory:
       schema: sun
       homes: {{oldmail.example.edu: cliff, newmail.example.edu: zimbra}}
       lists: lists
-      connect_timeout: 1s
-      receive_timeout: 1s
-      deadline: 2s
+      connect_timeout: 9s
+      receive_timeout: 9s
+      deadline: 9s
 {more}
 """
 

@@ -92,7 +92,7 @@ def test_a_problem_is_shown_with_its_entry(site: Site) -> None:
 @pytest.mark.parametrize(
     ("seconds", "status", "reply", "text"),
     [
-        (20, 0, "250 2.1.5", ""),
+        (5, 0, "250 2.1.5", ""),
         (60, 0, "250 2.1.5", "this is what was read before"),
         (600, 1, "250 2.1.5", "mail is accepted, and waits"),
         (5 * 3600, 1, "451 4.4.3", "too old to answer by"),
@@ -104,7 +104,7 @@ def test_a_directory_that_is_not_followed(site: Site, seconds: float, status: in
     site.run_worker()
     got, found = one(site, ANN)
     assert (got, found["reply"][:9]) == (status, reply)
-    assert found["age_s"] == pytest.approx(seconds, abs=10)
+    assert seconds - 1 <= found["age_s"] < seconds + 60
     assert text in str(found["remarks"])
     assert bool(text) == ("NOT followed since" in str(found["remarks"]))
 

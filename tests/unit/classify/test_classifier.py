@@ -120,7 +120,7 @@ class Site:
         self.clock = Clock()
         self.stores = Stores()
         prober = Prober(self.stores, self.clock)
-        self.classifier = CachingClassifier(self.rules, (self.directory, *more), self.clock, prober, deadline=1.0)
+        self.classifier = CachingClassifier(self.rules, (self.directory, *more), self.clock, prober, deadline=60.0)
 
     async def classify(self, text: str) -> Classification:
         return await self.classifier.classify(parse_address(text))

@@ -65,7 +65,7 @@ class Site:
     def __init__(self, *, catch_all: bool = True, postmaster: str = "root@example.edu") -> None:
         rules = AddressRules(DOMAINS, LISTS, SERVICES, parse_address(postmaster), catch_all=catch_all)
         self.directory = Directory(JOE, ROOT, STAFF)
-        self.classifier = CachingClassifier(rules, (self.directory,), Clock(), deadline=1.0)
+        self.classifier = CachingClassifier(rules, (self.directory,), Clock(), deadline=60.0)
 
     async def classify(self, text: str) -> Classification:
         return await self.classifier.classify(parse_address(text))

@@ -178,7 +178,7 @@ def flight() -> Callable[..., Blocking]:
 def until() -> Callable[..., Awaitable[None]]:
     """Wait for what another thread brings about."""
 
-    async def wait(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    async def wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 - the other thread knows no event of this loop
                 await asyncio.sleep(0.002)

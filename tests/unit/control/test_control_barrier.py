@@ -26,8 +26,26 @@ def get(database: ControlDatabase, key: str = ANN) -> Mailbox:
     return database.run_read(partial(mailboxes.by_key, keys=[key]))[key]
 
 
-async def hold(operations: Operations, act: Act, key: str = ANN, timeout: float = 5.0) -> HoldResult:  # noqa: ASYNC109 - the command's own
+async def hold(operations: Operations, act: Act, key: str = ANN, timeout: float = 60.0) -> HoldResult:  # noqa: ASYNC109 - the command's own
     return (await asyncio.to_thread(operations.hold, [key], act, timeout=timeout))[0]
+
+
+def by_delivery(found: HoldResult) -> bool:
+    return {one.cause for one in found.waiting_for} == {"delivery"}
+
+
+async def blocked(
+    operations: Operations,
+    act: Act,
+    says: Callable[[HoldResult], object] = by_delivery,
+    key: str = ANN,
+) -> HoldResult:
+    """The hold, once its members have told what keeps it: a slow machine tells it later than that it is not quiet."""
+    async with asyncio.timeout(60):
+        while True:
+            result = await hold(operations, act, key, timeout=0.1)
+            if not result.quiet and says(result):
+                return result
 
 
 async def test_without_members_a_hold_is_quiet_at_once(operations: Operations, act: Act) -> None:
@@ -61,7 +79,7 @@ async def test_a_slow_acknowledgement_is_waited_for(worker: Any, operations: Ope
     one = worker()
     await one.join()
     one.broken = True
-    pending = asyncio.create_task(hold(operations, act, timeout=10))
+    pending = asyncio.create_task(hold(operations, act, timeout=60))
     await one.came.wait()
     assert not pending.done()
     one.broken = False
@@ -75,8 +93,7 @@ async def test_rule_2_a_delivery_in_flight_blocks_until_it_ends(
     one = worker()
     await one.join(2)
     one.flying = [flight(ANN, 7, "sunray"), flight(BOB, 8)]
-    result = await hold(operations, act, timeout=0.3)
-    assert not result.quiet
+    result = await blocked(operations, act)
     (waiting,) = result.waiting_for
     assert (waiting.cause, waiting.slot, waiting.pid, waiting.queue_id) == ("delivery", 2, 4002, "Q7")
     assert (waiting.store, waiting.stage, waiting.since) == ("sunray", "dot", 990.0)
@@ -93,7 +110,7 @@ async def test_rule_7_a_delivery_in_doubt_is_recorded_and_listed(
     one = worker()
     await one.join()
     one.flying = [flight(ANN, 7)]
-    await hold(operations, act, timeout=0.1)
+    await blocked(operations, act)
     one.follower.ended([Ended(7, in_doubt=True, message_id="<m@x>")])
     result = await hold(operations, act)
     assert result.quiet
@@ -109,8 +126,8 @@ async def test_a_delivery_of_one_entry_may_name_several_mailboxes(
     one = worker()
     await one.join()
     one.flying = [flight(ANN, 7), flight(BOB, 7)]
-    await hold(operations, act, timeout=0.1)
-    assert not (await hold(operations, act, BOB, timeout=0.2)).quiet
+    await blocked(operations, act)
+    await blocked(operations, act, key=BOB)
     one.follower.ended([Ended(7)])
     assert (await hold(operations, act)).quiet
     assert (await hold(operations, act, BOB)).quiet
@@ -122,8 +139,7 @@ async def test_rule_3_another_configuration_blocks(
     one = worker()
     await one.join(fingerprint="old")
     database.run_write(partial(configuration.publish, fingerprint="new", act=act))
-    result = await hold(operations, act, timeout=0.3)
-    assert [waiting.cause for waiting in result.waiting_for] == ["configuration"]
+    result = await blocked(operations, act, lambda found: [one.cause for one in found.waiting_for] == ["configuration"])
     assert "another configuration" in str(result.waiting_for[0])
     await one.follower.reconfigure("new")
     assert (await hold(operations, act)).quiet
@@ -192,7 +208,7 @@ async def test_rule_8_a_successor_is_told_of_an_unclean_end(
     dead = worker()
     await dead.join(0, "first")
     dead.flying = [flight(ANN, 7)]
-    await hold(operations, act, timeout=0.1)
+    await blocked(operations, act)
     await dead.follower.stop(clean=False)
     successor = worker()
     successor.doubtful = [flight(ANN, 1, stage="taken over")]
@@ -200,8 +216,7 @@ async def test_rule_8_a_successor_is_told_of_an_unclean_end(
     assert snapshot.takeover
     found = database.run_read(members.all_members)
     assert [one.incarnation for one in found] == ["second"]
-    result = await hold(operations, act, timeout=0.2)
-    assert [one.stage for one in result.waiting_for] == ["taken over"]
+    await blocked(operations, act, lambda found: [one.stage for one in found.waiting_for] == ["taken over"])
     successor.follower.ended([Ended(1, in_doubt=True)])
     assert (await hold(operations, act)).quiet
 
@@ -222,8 +237,7 @@ async def test_an_orphaned_spool_is_adopted_with_its_doubts(
     await one.join()
     assert not (await hold(operations, act, timeout=0.1)).quiet
     assert await one.follower.adopt(9, [flight(ANN, 50)])
-    result = await hold(operations, act, timeout=0.2)
-    assert [waiting.queue_id for waiting in result.waiting_for] == ["Q50"]
+    await blocked(operations, act, lambda found: [waiting.queue_id for waiting in found.waiting_for] == ["Q50"])
     one.follower.ended([Ended(50, in_doubt=True)])
     assert (await hold(operations, act)).quiet
 
@@ -236,7 +250,10 @@ async def test_a_command_counts_a_dead_member_out_and_waits_for_settle(database:
         database, STORES, lock_probe=lambda _: True, suspects=lambda _: suspects, settle=60, wall=lambda: wall[0]
     )  # fmt: skip
     database.run_write(partial(members.register, member=Member("dead", "", 0, 1, 1)))
-    both = await asyncio.to_thread(operations.hold, [ANN, BOB], act, timeout=1.5)
+    for _ in range(10):  # in a pause of the machine it is over before the dead one is looked at
+        both = await asyncio.to_thread(operations.hold, [ANN, BOB], act, timeout=1.5)
+        if both[1].quiet:
+            break
     assert [one.quiet for one in both] == [False, True]  # nothing of Bob's was queued there
     assert [(one.stage, one.until, one.pid) for one in both[0].waiting_for] == [("dead", 1060.0, None)]
     assert "dead worker" in str(both[0].waiting_for[0])
@@ -281,7 +298,7 @@ async def test_rule_11_the_barrier_runs_again_after_a_forced_move_of_an_address(
     one.flying = [flight(ANN, 9)]  # the address it is for has become Ann's
     wanted = Edit(aliases=frozenset({"b.bob@example.edu", "a.ann@example.edu", "ann@mcs.example.edu"}))
     database.run_write(partial(edits.edit, key=ANN, wanted=wanted, act=act, force=True))
-    assert not (await hold(operations, act, timeout=0.2)).quiet
+    await blocked(operations, act)
     one.follower.ended([Ended(9)])
     assert (await hold(operations, act)).quiet
 
@@ -396,7 +413,7 @@ async def test_a_hold_ended_while_it_is_waited_for_says_so(
     database: ControlDatabase, operations: Operations, act: Act
 ) -> None:
     database.run_write(partial(members.register, member=Member("i", "", 0, 1, 1)))
-    waiting = asyncio.create_task(hold(operations, act, timeout=10))
+    waiting = asyncio.create_task(hold(operations, act, timeout=60))
     while get(database).hold is None:  # noqa: ASYNC110 - another thread brings it about
         await asyncio.sleep(0.005)
     await asyncio.to_thread(database.run_write, partial(holds.release, key=ANN, act=act))

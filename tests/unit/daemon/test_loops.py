@@ -28,5 +28,5 @@ sys.exit(code)
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_inv_10_a_second_signal_does_not_change_the_end(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_LOOP", loop)
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stdout) == (3, "written down\n"), done.stderr

@@ -37,7 +37,7 @@ def test_each_worker_gets_a_socket_of_its_own_on_one_port(stack: ExitStack) -> N
     assert len({port_of(one) for one in sockets}) == 1
     assert all(one.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for one in sockets)
     assert all(not one.getblocking() and not one.get_inheritable() for one in sockets)
-    with socket.create_connection(sockets[0].getsockname(), timeout=5):
+    with socket.create_connection(sockets[0].getsockname(), timeout=60):
         pass
 
 
@@ -109,7 +109,7 @@ def test_systemd_is_told(stack: ExitStack, tmp_path: Path, abstract: bool) -> No
     name = f"@sluice-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
     receiver = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
     receiver.bind("\0" + name[1:] if abstract else name)
-    receiver.settimeout(5)
+    receiver.settimeout(60)
     notifier = Notifier({"NOTIFY_SOCKET": name})
     notifier.ready()
     notifier.reloading()

@@ -24,6 +24,6 @@ async def test_each_epoch_that_comes_is_remembered_and_then_it_rests() -> None:
         spool, nothing, nothing, 0.0, lambda work: running.append(asyncio.ensure_future(work)), lambda: None
     )
     standing.applied(ChangeSet(5, (), {}, frozenset()))
-    await asyncio.wait_for(asyncio.gather(*running), 5)
+    await asyncio.wait_for(asyncio.gather(*running), 60)
     assert remembered == [5, 7]
     assert len(running) == 1

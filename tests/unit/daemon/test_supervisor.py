@@ -79,7 +79,7 @@ class Scripted(Supervisor):
         return self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(45):
             while True:
                 if condition():
                     return
@@ -134,7 +134,7 @@ async def test_a_dead_worker_is_started_again_at_once_and_stopped_in_order(
     await boss.until(lambda: child.process is not None and child.process.pid != first)
     assert len(child.deaths) == 1
     boss.stop()
-    assert await asyncio.wait_for(running, 20) == 0
+    assert await asyncio.wait_for(running, 45) == 0
     assert child.process is None
     assert boss.told.said == ["READY", "STOPPING"]
 
@@ -145,7 +145,7 @@ async def test_when_no_worker_can_start_the_daemon_ends_with_its_code(
 ) -> None:
     """Defect: a second daemon on one state directory kept its share of the port's connections and answered none."""
     boss = Scripted(tmp_path, settings, FakeSite(), ["raise SystemExit(71)"])
-    assert await asyncio.wait_for(boss.run(sockets), 20) == 71
+    assert await asyncio.wait_for(boss.run(sockets), 45) == 71
     assert "READY" not in boss.told.said
 
 
@@ -163,7 +163,7 @@ async def test_one_worker_that_cannot_start_does_not_keep_the_others_from_being_
     running = asyncio.ensure_future(boss.run([*sockets, sockets[0]]))
     await boss.until(boss.serving)
     boss.stop()
-    assert await asyncio.wait_for(running, 20) == 0
+    assert await asyncio.wait_for(running, 45) == 0
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ async def test_a_worker_that_cannot_be_forked_is_tried_again(
     await boss.until(lambda: len(calls) == 3 and child.process is not None)
     assert descriptors() <= before + 1
     boss.stop()
-    assert await asyncio.wait_for(running, 20) == 0
+    assert await asyncio.wait_for(running, 45) == 0
 
 
 @pytest.mark.slow
@@ -212,7 +212,7 @@ async def test_a_worker_born_during_a_stop_is_told_of_it(
     boss.stop()
     await asyncio.sleep(0)
     go.set()
-    assert await asyncio.wait_for(running, 20) == 0
+    assert await asyncio.wait_for(running, 45) == 0
 
 
 @pytest.mark.slow
@@ -225,7 +225,7 @@ async def test_a_worker_that_does_not_end_is_killed(
     running = asyncio.ensure_future(boss.run(sockets))
     await boss.until(boss.serving)
     boss.stop()
-    assert await asyncio.wait_for(running, 20) == 0
+    assert await asyncio.wait_for(running, 45) == 0
 
 
 @pytest.mark.slow
@@ -244,7 +244,7 @@ async def test_a_stopped_worker_that_owes_an_acknowledgement_is_killed(
     await boss.until(lambda: len(boss.starts) == 2)
     assert child.blameless == set(child.deaths)
     boss.stop()
-    assert await asyncio.wait_for(running, 20) == 0
+    assert await asyncio.wait_for(running, 45) == 0
 
 
 @pytest.mark.slow
@@ -264,7 +264,7 @@ async def test_a_stopped_worker_is_killed_though_it_owes_nothing(
     await boss.until(lambda: len(boss.starts) == 2)
     assert child.blameless == set(child.deaths)
     boss.stop()
-    assert await asyncio.wait_for(running, 20) == 0
+    assert await asyncio.wait_for(running, 45) == 0
 
 
 def descriptors() -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trustme
 
-from router.deliver.connection import Endpoint
+from router.deliver.connection import Endpoint, Timeouts
 from router.deliver.tls import tls_policy
 
 NOW = dt.datetime.now(dt.UTC)
@@ -92,7 +92,8 @@ async def test_a_failing_handshake(
     alarms: list[tuple[str, str, str]] = []
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # without a certificate no handshake succeeds
     hop = await make_hop(context=context, starttls=starttls)
-    sender = make_sender(hop, tls=tls_policy(mode), alarm=lambda *words: alarms.append(words))
+    timeouts = Timeouts(starttls=1.0 if starttls == "HANG" else 60.0)
+    sender = make_sender(hop, tls=tls_policy(mode), timeouts=timeouts, alarm=lambda *words: alarms.append(words))
     (verdict,) = await sender.send(make_parcel(), permit())
     if mode == "require":
         assert (verdict.reply.enhanced, verdict.unreachable) == ("4.7.5", True)
@@ -137,7 +138,7 @@ async def test_inv_60_a_reply_injected_behind_starttls_is_discarded(
 
     server = await asyncio.start_server(hop, "127.0.0.1", 0)
     endpoint = Endpoint("localhost", "127.0.0.1", server.sockets[0].getsockname()[1])
-    sender = make_sender(endpoint, tls=tls_policy("verify", ca_file))
+    sender = make_sender(endpoint, tls=tls_policy("verify", ca_file), timeouts=Timeouts(rset=1.0, quit=1.0))
     (verdict,) = await sender.send(make_parcel(), permit())
     server.close()
     assert (verdict.reply.code, verdict.reply.text) == (550, "refused inside")

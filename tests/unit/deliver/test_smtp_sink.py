@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.slapd import free_port
 
 from router.deliver.connection import Endpoint
 
@@ -25,12 +26,13 @@ async def sink() -> AsyncIterator[Sink]:
     running: list[asyncio.subprocess.Process] = []
 
     async def start(*options: str) -> Endpoint:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
-        arguments = [*options, *(["-u", "nobody"] if os.getuid() == 0 else []), f"127.0.0.1:{port}", "100"]
-        running.append(await asyncio.create_subprocess_exec(SINK, *arguments))
+        process: asyncio.subprocess.Process | None = None
         while True:
+            if process is None or process.returncode is not None:  # somebody else may have taken its port
+                port = free_port()
+                arguments = [*options, *(["-u", "nobody"] if os.getuid() == 0 else []), f"127.0.0.1:{port}", "100"]
+                process = await asyncio.create_subprocess_exec(SINK, *arguments)
+                running.append(process)
             with contextlib.suppress(ConnectionRefusedError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.close()
@@ -39,7 +41,8 @@ async def sink() -> AsyncIterator[Sink]:
 
     yield start
     for process in running:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
 
 
@@ -125,7 +128,7 @@ async def main():
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
     await loop.sock_connect(sock, ("127.0.0.1", int(sys.argv[1])))
     _, protocol = await loop.create_connection(lambda: NextHopProtocol(loop, sock), sock=sock)
-    await protocol.reply(5)
+    await protocol.reply(60)
     protocol.linger(reset=sys.argv[2] == "reset")
     protocol.send(b"x" * 1_000_000 + b"\\r\\n.\\r\\n", 1)
     while protocol.transport.get_write_buffer_size():
@@ -158,7 +161,7 @@ asyncio.run(main())
 
 
 def read_all(hop: socket.socket) -> bytes:
-    hop.settimeout(10)
+    hop.settimeout(60)
     octets = b""
     with contextlib.suppress(ConnectionResetError):
         while block := hop.recv(65536):

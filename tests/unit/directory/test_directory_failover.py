@@ -192,16 +192,16 @@ def test_no_more_connections_than_allowed_and_a_deadline_for_who_waits() -> None
 
     def hold(connection: LdapConnection, until: float) -> None:
         inside.set()
-        leave.wait(10)
+        leave.wait(60)
 
-    thread = threading.Thread(target=servers.run, args=(hold, time.monotonic() + 10))
+    thread = threading.Thread(target=servers.run, args=(hold, time.monotonic() + 60))
     thread.start()
-    inside.wait(10)
+    inside.wait(60)
     with pytest.raises(TimedOut, match="busy"):
         servers.run(lambda connection, _: use(connection), time.monotonic() + 0.1)
     leave.set()
     thread.join()
-    assert servers.run(lambda connection, _: use(connection), time.monotonic() + 1) == A
+    assert servers.run(lambda connection, _: use(connection), time.monotonic() + 60) == A
     assert len(park.opened) == 1
 
 

@@ -67,13 +67,15 @@ def test_two_changes_in_one_second_are_both_told(make: Make, source: Source, fee
     server = make(provides=False)
     feed = feeds(source(server, change_attribute="modifyTimestamp"))
     polled = feed.poll(feed.cookie())
-    seen = set()
-    for number in range(12):
+    seen: set[str] = set()
+    for number in range(60):
+        if number >= 12 and len(seen) < number:
+            break
         server.modify(replace(sun_dn("user1"), mailUserStatus="hold" if number % 2 else "active", cn=f"n{number}"))
         polled = feed.poll(polled.cookie)
         assert told(polled) == {"uid=user1": "hold" if number % 2 else "active"}
         seen.add(server.entry(sun_dn("user1"))["modifyTimestamp"][0])
-    assert len(seen) < 12, "no two changes fell into one second"
+    assert len(seen) <= number - 1, "no two changes fell into one second"
 
 
 def test_an_answer_that_was_not_kept_is_given_again(shared: Slapd, source: Source, feeds: FeedOf) -> None:
@@ -258,7 +260,7 @@ def test_a_change_of_everybody_at_once_ends_in_quiet_polls(
     server = make(provides=provides)
     feed = feeds(source(server, change_attribute=attribute))
     cookie, sweeps = feed.cookie(), 0
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while (polled := feed.poll(cookie)).resweep:
         assert time.monotonic() < end
         cookie, sweeps = feed.cookie(), sweeps + 1
@@ -267,7 +269,8 @@ def test_a_change_of_everybody_at_once_ends_in_quiet_polls(
     assert sweeps <= 4
     seen = server.mark()
     assert feed.poll(polled.cookie).items == ()
-    assert int(re.findall(r"nentries=(\d+)", server.log(seen))[-1]) <= 1
+    until(lambda: len(results(server, seen)) == len(server.searches(seen)))  # they are logged after they are sent
+    assert results(server, seen)[-1] <= 1
     server.modify(replace(sun_dn("user1"), mailUserStatus="hold"))
     assert told(feed.poll(polled.cookie)) == {"uid=user1": "hold"}
 
@@ -302,14 +305,17 @@ def test_a_restarted_server_is_followed_on(make: Make, source: Source, feeds: Fe
 
 
 def test_a_stopped_server_fails_in_time_and_misses_nothing(shared: Slapd, source: Source, feeds: FeedOf) -> None:
-    feed = feeds(source(shared, deadline=0.5))
+    patient = source(shared)
+    feed = feeds(patient)
     polled = feed.poll(feed.cookie())
     shared.modify(replace(sun_dn("user6"), mailUserStatus="hold"))
     with stalled(shared):
+        feed._source = patient.model_copy(update={"deadline": 0.5})
         began = time.monotonic()
         with pytest.raises(LookupFailed):
             feed.poll(polled.cookie)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 20
+        feed._source = patient
     assert "uid=user6" in told(feed.poll(polled.cookie))
     shared.modify(replace(sun_dn("user6"), mailUserStatus="active"))
 
@@ -318,7 +324,7 @@ def test_a_replica_is_followed_through_its_refreshes(make: Make, source: Source,
     """It asks its master every second and gets entries in the master's own order, not in that of the changes."""
     master = make()
     replica = make([], follows=Follows(master, 1))
-    until(lambda: bool(replica.entry(sun_dn("user19"))))
+    until(lambda: replica.entry(BASE).get("contextCSN") == master.entry(BASE)["contextCSN"])
     feed = feeds(source(replica))
     polled = feed.poll(feed.cookie())
     wanted: dict[str, str] = {}
@@ -326,7 +332,7 @@ def test_a_replica_is_followed_through_its_refreshes(make: Make, source: Source,
         master.modify(replace(sun_dn(name), mailUserStatus="hold"))
         wanted[f"uid={name}"] = "hold"
     found: dict[str, str] = {}
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while found != wanted:
         assert time.monotonic() < end, found
         polled = feed.poll(polled.cookie)
@@ -335,8 +341,13 @@ def test_a_replica_is_followed_through_its_refreshes(make: Make, source: Source,
         time.sleep(0.05)
 
 
+def results(server: Slapd, since: int) -> list[int]:
+    """How many entries each search has found."""
+    return [int(number) for number in re.findall(r"nentries=(\d+)", server.log(since))]
+
+
 def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not true():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -372,10 +383,12 @@ def test_polls_go_on_during_a_sweep(shared: Slapd, source: Source, feeds: FeedOf
 @pytest.mark.parametrize("how", ["kill", "stall", "limit"])
 def test_a_sweep_that_was_cut_short_never_ends_normally(make: Make, source: Source, feeds: FeedOf, how: str) -> None:
     server = make(limits="sizelimit 15" if how == "limit" else "sizelimit unlimited")
-    feed = feeds(source(server, page_size=10, deadline=0.5))
+    patient = source(server, page_size=10)
+    feed = feeds(patient)
     pages = feed.sweep()
     assert len(next(pages)) == 10
     if how != "limit":
+        feed._source = patient.model_copy(update={"deadline": 0.5})
         getattr(server, how)()
     with pytest.raises(LookupFailed):
         list(pages)

@@ -156,7 +156,7 @@ def test_of_many_at_once_one_wins(server: Slapd, source: Source, writers: Writer
     start = threading.Barrier(len(many))
 
     def race(writer: LdapWriter, number: int) -> str:
-        start.wait(10)
+        start.wait(60)
         try:
             return writer.write(before, Wanted(status=f"won{number}")).status or ""
         except Conflict:
@@ -231,13 +231,16 @@ def test_a_value_that_the_server_refuses_is_no_conflict(server: Slapd, source: S
 def test_a_stopped_server_fails_in_time_and_the_same_write_succeeds_later(
     server: Slapd, source: Source, writers: WriterOf
 ) -> None:
-    writer = writers(source(server, deadline=0.5))
+    patient = source(server)
+    writer = writers(patient)
     before = writer.read(NAME)
     with stalled(server):
+        writer._settings = patient.model_copy(update={"deadline": 0.5})
         began = time.monotonic()
         with pytest.raises(LookupFailed):
             writer.write(before, Wanted(status="hold"))
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 20
+        writer._settings = patient
     assert writer.write(writer.read(NAME), Wanted(status="hold")).status == "hold"
 
 
@@ -277,7 +280,7 @@ def test_a_replica_refers_to_its_master_and_is_not_written(
     make: Callable[..., Slapd], server: Slapd, source: Source, writers: WriterOf
 ) -> None:
     replica = make([], follows=Follows(server))
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not replica.entry(NAME):
         assert time.monotonic() < end
         time.sleep(0.05)

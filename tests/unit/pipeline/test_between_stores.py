@@ -49,7 +49,7 @@ async def test_inv_25_a_rollback_in_the_middle_of_a_release() -> None:
 
         new.answer = stop_at_the_third
         plane.release(ALICE, "new")
-        await asyncio.wait_for(new.reached.wait(), 5)
+        await asyncio.wait_for(new.reached.wait(), 60)
         at_new = len(plane.at("new"))
         plane.hold(ALICE)
         await plane.settle(lambda: plane.barrier.quiet(ALICE))

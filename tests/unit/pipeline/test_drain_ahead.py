@@ -170,7 +170,7 @@ async def test_a_removal_that_fails_leaves_the_order_as_it_was(world: World) -> 
         ids = await held(plane)
         await in_the_midst(plane)
         second = [number for number, row in plane.spool.rows.items() if row.message.queue_id == ids[1]]
-        recall = Recall(plane.claims, plane.inflight, 5.0)
+        recall = Recall(plane.claims, plane.inflight, 60.0)
         store = plane.senders["new"]
         store.pause = "data"
         store.reached.clear()
@@ -192,7 +192,7 @@ async def test_what_is_removed_in_the_midst_is_not_sent(world: World) -> None:
         ids = await held(plane)
         await in_the_midst(plane)
         numbers = [number for number, row in plane.spool.rows.items() if row.message.queue_id in {ids[1], ids[5]}]
-        async with Recall(plane.claims, plane.inflight, 0.05)(numbers) as recalled:
+        async with Recall(plane.claims, plane.inflight, 60.0)(numbers) as recalled:
             plane.senders["new"].resume.set()
             await asyncio.sleep(0.02)
             for number in recalled.ours:
@@ -208,7 +208,7 @@ async def test_what_is_parked_in_the_midst_is_not_sent_and_keeps_nobody_waiting(
         ids = await held(plane)
         await in_the_midst(plane)
         rows = [row for row in plane.spool.rows.values() if row.message.queue_id == ids[3]]
-        async with Recall(plane.claims, plane.inflight, 0.05)([row.recipient.number for row in rows]):
+        async with Recall(plane.claims, plane.inflight, 60.0)([row.recipient.number for row in rows]):
             for row in rows:
                 row.recipient = replace(row.recipient, state=RecipientState.PARKED, due=1e12, draining=False)
         plane.senders["new"].resume.set()
@@ -282,6 +282,7 @@ async def test_somebody_elses_message_among_them_is_waited_for(world: World) -> 
         third = [number for number, row in plane.spool.rows.items() if row.message.queue_id == ids[2]]
         plane.claims.take(third)
         plane.release(ALICE, "new")
+        await plane.settle(lambda: len(plane.arrivals) == 2)
         await asyncio.sleep(0.05)
         assert arrived(plane) == ids[:2]
         plane.claims.give_back(third)

@@ -128,9 +128,7 @@ async def test_what_was_delivered_before_the_commit_returned_is_not_begun_with_a
             done = await settle(message, outcomes, report, urgent=urgent)
             if done.opened is not None:
                 plane.advance(1)
-                await asyncio.sleep(0.05)
-                assert plane.at("new") == [BOB]
-                assert plane.spool.rows == {}
+                await plane.settle(lambda: plane.at("new") == [BOB] and not plane.spool.rows)
             return done
 
         plane.spool.settle = late  # type: ignore[method-assign]

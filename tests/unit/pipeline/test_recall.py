@@ -27,7 +27,7 @@ def numbers_of(plane: Plane, address: str) -> list[int]:
     return [number for number, row in plane.spool.rows.items() if row.recipient.address.key == address]
 
 
-async def remove(plane: Plane, numbers: list[int], patience: float = 0.05) -> tuple[int, int]:
+async def remove(plane: Plane, numbers: list[int], patience: float = 60.0) -> tuple[int, int]:
     """As the desk does; how many were removed, and how many are under way."""
     async with Recall(plane.claims, plane.inflight, patience)(numbers) as recalled:
         await asyncio.sleep(0.005)
@@ -57,7 +57,7 @@ async def test_after_the_dot_it_is_left_alone(world: World) -> None:
         store.pause = "reply"
         await plane.send(ALICE)
         await store.reached.wait()
-        assert await remove(plane, numbers_of(plane, ALICE)) == (0, 1)
+        assert await remove(plane, numbers_of(plane, ALICE), 0.05) == (0, 1)
         store.resume.set()
         await plane.settle()
         assert plane.at("old") == [ALICE]
@@ -71,7 +71,7 @@ async def test_after_the_dot_a_reply_in_time_is_waited_for(world: World) -> None
         await plane.send(ALICE)
         await store.reached.wait()
         asyncio.get_running_loop().call_later(0.02, store.resume.set)
-        async with Recall(plane.claims, plane.inflight, 5.0)(numbers_of(plane, ALICE)) as recalled:
+        async with Recall(plane.claims, plane.inflight, 60.0)(numbers_of(plane, ALICE)) as recalled:
             assert recalled.under_way == []
             assert not plane.spool.rows, "it is delivered, and there is nothing to remove"
         await plane.settle()

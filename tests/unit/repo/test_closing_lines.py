@@ -59,7 +59,7 @@ def run(folder: Path, root: Path, source: str, *options: str, **environment: str
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "CI", "SLUICE"))}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(tests)]
     done = subprocess.run(
-        command, cwd=folder, env=clean | environment, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=folder, env=clean | environment, capture_output=True, text=True, timeout=110, check=False
     )
     return done.returncode, done.stdout + done.stderr
 

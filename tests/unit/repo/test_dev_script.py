@@ -10,7 +10,7 @@ import pytest
 
 def run(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     done = os.environ | environment
-    return subprocess.run(words, env=done, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(words, env=done, capture_output=True, text=True, timeout=100, check=False)
 
 
 @pytest.mark.parametrize("name", ["dev", ".ci/run"])

@@ -45,7 +45,7 @@ def test_a_broken_link_is_seen(tmp_path: Path) -> None:
 
 
 def test_every_dev_command_shown_exists(root: Path) -> None:
-    usage = subprocess.run([root / "dev", "help"], check=True, capture_output=True, text=True, timeout=20).stdout
+    usage = subprocess.run([root / "dev", "help"], check=True, capture_output=True, text=True, timeout=100).stdout
     known = set(re.findall(r"^  ([a-z]+) ", usage, re.MULTILINE))
     assert {"demo", "test", "check", "bench"} <= known
     shown = {word for page in pages(root) for word in DEV_COMMAND.findall(page.read_text(encoding="utf-8"))}

@@ -11,7 +11,7 @@ PROGRAM = "/opt/sluice/bin/sluice"
 
 
 def analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["systemd-analyze", *words], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(["systemd-analyze", *words], capture_output=True, text=True, timeout=110, check=False)
 
 
 @pytest.fixture

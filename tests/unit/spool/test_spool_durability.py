@@ -72,8 +72,11 @@ def test_inv_3_kill_at_random_moments_keeps_every_acknowledged_message(tmp_path:
             [sys.executable, "-c", CLIENT, str(directory), "load", str(round_number)], stdout=subprocess.PIPE, text=True
         ) as child:
             assert child.stdout is not None
-            lines = [child.stdout.readline()]
-            time.sleep(0.15 + 0.11 * round_number)
+            lines: list[str] = []
+            while sum(line.startswith("kept") for line in lines) < 15:
+                lines.append(child.stdout.readline())
+                assert lines[-1], "it has ended by itself"
+            time.sleep(0.05 + 0.11 * round_number)
             child.send_signal(signal.SIGKILL)
             lines += child.stdout.read().splitlines(keepends=True)
         for line in lines:
@@ -114,7 +117,7 @@ def traced(tmp_path: Path, *sizes: int) -> list[str]:
     calls = "trace=openat,fsync,fdatasync,rename,renameat,renameat2,unlink,write"
     command = ["strace", "-f", "-y", "-qq", "-s", "32", "-e", calls, "-o", str(log), sys.executable, "-c", CLIENT]
     arguments = [*command, str(tmp_path / "0001"), *map(str, sizes)]
-    subprocess.run(arguments, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    subprocess.run(arguments, check=True, timeout=110, stdout=subprocess.DEVNULL)
     return log.read_text().splitlines()
 
 

@@ -148,5 +148,5 @@ async def test_an_urgent_outcome_does_not_wait_for_company(
     monkeypatch.setattr("router.spool.writer.LINGER", 30.0)
     work = await kit.put(spool, kit.rcpt(BOX))
     outcome = kit.outcome(work.recipients[0].number, Disposition.DELIVERED)
-    settled = await asyncio.wait_for(spool.settle(work.message, [outcome], urgent=True), 5)
+    settled = await asyncio.wait_for(spool.settle(work.message, [outcome], urgent=True), 25)
     assert settled.removed

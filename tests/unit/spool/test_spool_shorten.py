@@ -34,14 +34,19 @@ def length(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.glob("queue.db*"))
 
 
+def short_of_space(monkeypatch: pytest.MonkeyPatch, spool: Spool, *, room: bool = True) -> None:
+    monkeypatch.setattr(spool._health, "short", lambda: True)
+    monkeypatch.setattr(spool._health, "room_to_move", lambda: room)
+
+
 async def test_inv_46_free_pages_go_back_while_the_disk_is_short(
     kit: Any, open_spool: Any, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = await open_spool(options=QUICK)
     left = await emptied(kit, spool)
     assert length(directory) > 6_000_000
-    monkeypatch.setattr(spool._upkeep, "_short", lambda: True)
-    async with asyncio.timeout(20):
+    short_of_space(monkeypatch, spool)
+    async with asyncio.timeout(100):
         while length(directory) > 2_000_000:  # noqa: ASYNC110 - no event tells of it
             await asyncio.sleep(0.02)
     assert kit.column(directory, "PRAGMA integrity_check") == ["ok"]
@@ -59,22 +64,37 @@ async def test_pages_are_kept_while_there_is_space(kit: Any, open_spool: Any, di
     assert await spool._upkeep.shorten() == 0
 
 
+async def test_inv_46_the_log_goes_back_though_there_is_no_room_to_move_pages(
+    kit: Any, open_spool: Any, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log may be what has taken the last octet: then nothing else could ever give anything back."""
+    spool = await open_spool(options=kit.QUIET)
+    await emptied(kit, spool)
+    log, database = directory / "queue.db-wal", directory / "queue.db"
+    assert log.stat().st_size > 1_000_000
+    short_of_space(monkeypatch, spool, room=False)
+    assert await spool._upkeep.shorten() == 0
+    assert (log.stat().st_size, database.stat().st_size > 5_000_000) == (0, True)
+
+
 async def test_a_little_is_not_given_back(kit: Any, open_spool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few free pages are needed again at once."""
     spool = await open_spool(options=kit.QUIET)
     await kit.put(spool, body=b"x" * 60_000)
-    monkeypatch.setattr(spool._upkeep, "_short", lambda: True)
+    short_of_space(monkeypatch, spool)
     assert await spool._upkeep.shorten() == 0
 
 
-async def test_damaged_pages_stay_where_they_are(kit: Any, open_spool: Any, directory: Path) -> None:
+async def test_damaged_pages_stay_where_they_are(
+    kit: Any, open_spool: Any, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Moving them finds the damage, which is not new to a database that goes on working: it is not to be given up."""
     spool = await open_spool(options=kit.QUIET)
     await emptied(kit, spool)
     await spool.close()
     unlink_pages(directory / "queue.db")
     spool = await open_spool(options=kit.QUIET)
-    spool._upkeep._short = lambda: True
+    short_of_space(monkeypatch, spool)
     assert await spool._upkeep.shorten() < 1000
     assert not spool._upkeep._movable
     assert await spool._upkeep.shorten() == 0
@@ -98,10 +118,12 @@ def unlink_pages(path: Path) -> None:
                 file.write(b"\0\0\0\0")
 
 
-async def test_nothing_is_moved_while_a_message_is_in_quarantine(kit: Any, open_spool: Any) -> None:
+async def test_nothing_is_moved_while_a_message_is_in_quarantine(
+    kit: Any, open_spool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spool = await open_spool(options=kit.QUIET)
     left = await emptied(kit, spool)
-    spool._upkeep._short = lambda: True
+    short_of_space(monkeypatch, spool)
     (work, *_) = await spool.due("cliff", 1000.0, 100)
     assert work.recipients[0].number in left
     await spool.settle(work.message, [kit.outcome(work.recipients[0].number, Disposition.QUARANTINED)])
@@ -109,19 +131,20 @@ async def test_nothing_is_moved_while_a_message_is_in_quarantine(kit: Any, open_
 
 
 async def test_a_round_ends_when_there_is_space_and_when_somebody_reads(
-    kit: Any, open_spool: Any, directory: Path
+    kit: Any, open_spool: Any, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = await open_spool(options=kit.QUIET)
     step = kit.QUIET.pace.shorten_by
     await emptied(kit, spool)
-    looks = iter([True, True, False])
-    spool._upkeep._short = lambda: next(looks, False)
+    short_of_space(monkeypatch, spool)
+    looks = iter([True, True, True, False])  # for the log, and for each step
+    monkeypatch.setattr(spool._health, "short", lambda: next(looks, False))
     assert await spool._upkeep.shorten() == 2 * step
 
     reader = sqlite3.connect(directory / "queue.db")
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM messages").fetchone()
-    spool._upkeep._short = lambda: True
+    short_of_space(monkeypatch, spool)
     assert await spool._upkeep.shorten() == step
     reader.close()
-    spool._upkeep._short = lambda: False
+    monkeypatch.setattr(spool._health, "short", lambda: False)

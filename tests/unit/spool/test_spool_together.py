@@ -35,14 +35,14 @@ class _Gate:
 
     def apply(self, _batch: Batch) -> None:
         self.begun.set()
-        self.go.wait(10)
+        self.go.wait(60)
 
 
 async def together(spool: Spool, *calls: Awaitable[Any]) -> list[Any]:
     """What the calls answer when all of them are done in one transaction, in this order."""
     gate = _Gate()
     opened = spool._writer.submit(gate)
-    await asyncio.to_thread(gate.begun.wait, 10)
+    await asyncio.to_thread(gate.begun.wait, 60)
     tasks = [asyncio.ensure_future(call) for call in calls]
     before = spool._writer.commits
     for _ in range(3):

@@ -25,7 +25,7 @@ def descriptors() -> int:
 
 async def nothing_left(spool: Spool, before: int) -> bool:
     """Files are given up in a thread of their own."""
-    for _ in range(100):
+    for _ in range(1200):
         if not list((spool.directory / "bodies").iterdir()) and descriptors() <= before:
             return True
         await asyncio.sleep(0.05)
