@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EX_CONFIG
     log_to_stderr(settings.log.level, os.environ)
     form = make_format(settings.log.format, socket.gethostname(), os.getpid(), journal=under_journal(os.environ))
-    _share_the_processor()
+    _share_the_processors(options.slot, options.workers)
     sink = SinkThread(sys.stderr.buffer, form)
     sink.start()
     clock = SystemClock()
@@ -65,16 +65,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sink.close()
 
 
-def _share_the_processor() -> None:
+def _share_the_processors(slot: int, workers: int) -> None:
     """
-    Whatever wakes up, a client, a store or a thread of ours, may finish its turn before we take the processor from it.
+    How this worker's threads get along with each other and with everybody else; `slot` counts from 0.
 
-    Else the spool's thread, woken in the middle of a step of the event loop, gets a core only to wait for the
-    interpreter's lock. Measured with 20 connections on two cores: 16 to 20 % less processor time for a message.
+    Whatever wakes up, a client, a store or a thread of ours, may finish its turn before we take the processor from it;
+    else the spool's thread, woken in the middle of a step of the event loop, gets a core only to wait for the
+    interpreter's lock. Where there is a worker for each core, each stays on its own: its threads run one at a time in
+    any case, and that lock then never has to wake another core. Measured with 20 connections on two cores: a sixth less
+    processor time for a message, and a fifth more messages (ADR 10).
     """
-    if os.sched_getscheduler(0) == os.SCHED_OTHER:
-        with contextlib.suppress(OSError):  # systemd's filter forbids it, and the unit has it set already
+    # What an administrator has set otherwise stays. systemd's filter may forbid both, and the unit sets the first.
+    with contextlib.suppress(OSError):
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        cores = sorted(os.sched_getaffinity(0))
+        if workers == len(cores):
+            os.sched_setaffinity(0, {cores[slot % workers]})
 
 
 def _options(arguments: Sequence[str] | None) -> WorkerOptions:

@@ -1,32 +1,53 @@
-"""How a worker shares its processor: all its threads let others finish their turn (`SCHED_BATCH`), where it may."""
+"""How a worker shares the processors: its threads let others finish their turn, and stay on one core of as many."""
 
 import os
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from router.daemon import worker_process
 
+CORES = os.sched_getaffinity(0)
 
-def policy_of_a_worker() -> tuple[int, int]:
-    """Of a thread that is about to be a worker's first, and of one that it starts."""
-    found: list[int] = []
+
+def seen(look: Callable[[], object], slot: int = 0, workers: int = len(CORES)) -> list[object]:
+    """In a thread that is about to be a worker's first, and in one that it starts."""
+    found: list[object] = []
 
     def first() -> None:
-        worker_process._share_the_processor()
-        found.append(os.sched_getscheduler(0))
-        other = threading.Thread(target=lambda: found.append(os.sched_getscheduler(0)))
+        worker_process._share_the_processors(slot, workers)
+        found.append(look())
+        other = threading.Thread(target=lambda: found.append(look()))
         other.start()
         other.join()
 
     thread = threading.Thread(target=first)
     thread.start()
     thread.join()
-    return found[0], found[1]
+    return found
+
+
+def policy() -> int:
+    return os.sched_getscheduler(0)
+
+
+def cores() -> set[int]:
+    return os.sched_getaffinity(0)
 
 
 def test_every_thread_of_a_worker_lets_others_finish() -> None:
-    assert policy_of_a_worker() == (os.SCHED_BATCH, os.SCHED_BATCH)
+    assert seen(policy) == [os.SCHED_BATCH, os.SCHED_BATCH]
+
+
+def test_as_many_workers_as_cores_have_one_each() -> None:
+    had = [seen(cores, slot) for slot in range(len(CORES))]
+    assert had == [[{core}, {core}] for core in sorted(CORES)]
+
+
+@pytest.mark.parametrize("more", [1, -1])
+def test_fewer_or_more_workers_go_wherever_there_is_room(more: int) -> None:
+    assert seen(cores, 0, len(CORES) + more) == [CORES, CORES]
 
 
 def test_where_it_is_forbidden_it_goes_on_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,10 +55,12 @@ def test_where_it_is_forbidden_it_goes_on_as_it_is(monkeypatch: pytest.MonkeyPat
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "sched_setscheduler", forbidden)
-    assert policy_of_a_worker() == (os.SCHED_OTHER, os.SCHED_OTHER)
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    assert seen(policy) == [os.SCHED_OTHER, os.SCHED_OTHER]
+    assert seen(cores) == [CORES, CORES]
 
 
 def test_what_an_administrator_has_chosen_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_IDLE)
     monkeypatch.setattr(os, "sched_setscheduler", lambda *_: pytest.fail("it was changed"))
-    worker_process._share_the_processor()
+    worker_process._share_the_processors(0, len(CORES) + 1)
