@@ -15,6 +15,7 @@ cannot be used again (TX10).
 
 import asyncio
 import contextlib
+import math
 import socket
 import ssl
 import struct
@@ -69,6 +70,9 @@ class NextHopProtocol(SMTPProtocol):
         self._replies: deque[RawReply] = deque()
         self._expected = 1  # the greeting
         self._waiter: asyncio.Future[RawReply] | None = None
+        self._deadline = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
         self._upgrading = False
 
     def send(self, octets: bytes, replies: int) -> None:
@@ -93,11 +97,11 @@ class NextHopProtocol(SMTPProtocol):
         self.check()
         waiter: asyncio.Future[RawReply] = self._loop.create_future()
         self._waiter = waiter
-        timer = self._loop.call_later(seconds, self._expire)
+        self._set_deadline(seconds)
         try:
             return await waiter
         finally:
-            timer.cancel()
+            self._deadline = math.inf
             self._waiter = None
 
     async def ask(self, line: bytes, seconds: float) -> RawReply:
@@ -114,11 +118,11 @@ class NextHopProtocol(SMTPProtocol):
             await asyncio.sleep(0)
             self.check()
             return
-        timer = self._loop.call_later(seconds, self._expire)
+        self._set_deadline(seconds)
         try:
             await self._drain_helper()
         finally:
-            timer.cancel()
+            self._deadline = math.inf
         self.check()
 
     def linger(self, reset: bool) -> None:
@@ -132,6 +136,7 @@ class NextHopProtocol(SMTPProtocol):
         """End the connection at once; whoever waits gets `fault`, and so does every later call."""
         if self.fault is None:
             self.fault = fault
+        self._stop_timer()
         self.resume_writing()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(self.fault)
@@ -195,6 +200,7 @@ class NextHopProtocol(SMTPProtocol):
         self._expected -= 1
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(reply)
+            self._deadline = math.inf  # in time, though who waits for it may be told after the timer was
         else:
             self._replies.append(reply)
 
@@ -202,5 +208,27 @@ class NextHopProtocol(SMTPProtocol):
         """Whether what came is to be dropped: behind the reply to STARTTLS, or after the end."""
         return self.fault is not None or (self._upgrading and self._expected == 0)
 
+    def _set_deadline(self, seconds: float) -> None:
+        """One timer serves all deadlines of the connection: it looks again when it fires."""
+        self._deadline = self._loop.time() + seconds
+        if self._deadline < self._timer_at:
+            self._start_timer()
+
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self._timer_at = self._deadline
+        self._timer = self._loop.call_at(self._timer_at, self._expire)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._timer_at = math.inf
+
     def _expire(self) -> None:
-        self.fail(timed_out())
+        self._timer = None
+        self._timer_at = math.inf
+        if self._deadline <= self._loop.time():
+            self.fail(timed_out())
+        elif self._deadline < math.inf:
+            self._start_timer()

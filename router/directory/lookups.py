@@ -31,7 +31,7 @@ BATCH = 200
 BATCH_OCTETS = 16 * 1024
 """Of all keys in one search: slapd ends a connection that sends more than 256 KiB at once."""
 MAX_WAITING = 10_000
-GATHERING = 0.02
+GATHERING = 0.01
 """Seconds for which questions gather while a search is under way: a search for five costs little more than for one."""
 _GRACE = 2.0
 
