@@ -75,7 +75,7 @@ class Supervisor:
     @staticmethod
     def bind(settings: Settings, inherited: Sequence[socket.socket]) -> list[list[socket.socket]]:
         """Per worker, one socket per listener. Raises `OSError`. Call it while still allowed to bind port 25."""
-        workers = settings.workers or os.cpu_count() or 1
+        workers = settings.workers or len(os.sched_getaffinity(0))
         if inherited:
             shared = listen.match(settings.listen, inherited)
             return [list(shared) for _ in range(workers)]

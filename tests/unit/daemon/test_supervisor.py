@@ -19,7 +19,7 @@ from router.daemon.site import Site
 from router.daemon.starting import Order, Process
 from router.daemon.supervisor import Supervisor
 from router.errors import ControlUnavailable
-from router.settings.schema import Settings
+from router.settings.schema import Listener, Settings
 
 READY = "import os,sys,time; os.write(int(sys.argv[1]), b'ready\\n'); time.sleep(60)"
 SILENT = "import time; time.sleep(60)"
@@ -248,6 +248,15 @@ async def test_a_stopped_worker_that_owes_an_acknowledgement_is_killed(
 
 
 @pytest.mark.slow
+def test_auto_is_a_worker_for_each_core_that_may_be_used(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7})
+    listener = Listener.model_validate({"address": "127.0.0.1", "port": 0})
+    bound = Supervisor.bind(settings.model_copy(update={"listen": (listener,)}), [])
+    assert [len(row) for row in bound] == [1, 1, 1]
+    for (one,) in bound:
+        one.close()
+
+
 @pytest.mark.parametrize("down", [False, True])
 async def test_a_stopped_worker_is_killed_though_it_owes_nothing(
     down: bool, settings: Settings, sockets: list[list[socket.socket]], tmp_path: Path
