@@ -65,7 +65,10 @@ class Leaving:
         wanted = Counter(map(message_of, self._rows))
         limit = max(wanted.values(), default=0) + 1
         found = self._connection.execute(_READ, (_listed(self._rows), _listed(wanted), limit)).fetchone()
-        recipients, messages = map(json.loads, found)
+        try:
+            recipients, messages = map(json.loads, found)
+        except ValueError as error:  # an infinite time has no JSON
+            raise damaged("rows that leave cannot be read together") from error
         self._rows.update((number, tuple(facts)) for number, *facts in recipients)
         self._messages.update((number, _Message(*facts)) for number, *facts in messages)
 
@@ -119,9 +122,22 @@ class Leaving:
             listed = f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - names of ours
             done = self._connection.execute(listed, (_listed(numbers),))
         if done.rowcount != len(numbers):
-            error = sqlite3.DatabaseError("rows that were read are not there to be deleted")
-            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise error
+            raise damaged("rows that were read are not there to be deleted")
+
+
+def moment(told: object) -> float:
+    """The last of the columns `LEAVING`. Raises `sqlite3.DatabaseError`, as for any damaged row."""
+    try:
+        return float(str(told))
+    except ValueError as error:
+        raise damaged(f"{told!r} is no time") from error
+
+
+def damaged(text: str) -> sqlite3.DatabaseError:
+    """As SQLite itself says it: each operation is then done alone, and passes over what it cannot change."""
+    error = sqlite3.DatabaseError(text)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
 
 
 def _listed(numbers: Iterable[int]) -> str:

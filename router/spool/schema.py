@@ -153,7 +153,9 @@ def open_writer(path: Path, number: int) -> sqlite3.Connection:
     """The one connection that writes and checkpoints. Checks version, number and settings."""
     require_version(path)
     with _closing_errors(path):
-        connection = sqlite3.connect(_uri(path, "rw"), uri=True, isolation_level=None, timeout=5.0)
+        connection = sqlite3.connect(
+            _uri(path, "rw"), uri=True, isolation_level=None, timeout=5.0, cached_statements=256
+        )
         try:
             configure(connection)
             connection.text_factory = _lenient

@@ -37,6 +37,7 @@ from router.spool.accepting import accept_report, forget_message
 from router.spool.batch import Batch
 from router.spool.expanding import expand, forget_places
 from router.spool.journal_rows import append_journal
+from router.spool.leaving import moment
 from router.spool.numbering import message_of
 
 _REASON = 500
@@ -106,7 +107,7 @@ def close_recipient(
     wire = records.decode_wire(facts) or address
     _append_journal(batch, message, outcome, wire, lane, mailbox, attempts)
     if outcome.opens and opened is not None:
-        opened += expand(batch, message, outcome, float(clock_start), own)
+        opened += expand(batch, message, outcome, moment(clock_start), own)
     batch.count(outcome.disposition.value, lane=lane, mailbox=mailbox, batch=records.searchable(outcome.batch), own=own)
     return True
 

@@ -124,6 +124,9 @@ async def test_release_in_between_is_seen_on_both_sides(kit: Any, spool: Spool) 
     assert left.message.number == new.message.number
 
 
+_TYPES = {"keep_until": "REAL", "body_file": "TEXT", "size": "INTEGER"}
+
+
 async def test_kept_message_stays_until_its_time(kit: Any, open_spool: Any, directory: Path) -> None:
     spool = await open_spool(options=replace(kit.QUIET, keep=500.0))
     early, late = await kit.put(spool), await kit.put(spool)
@@ -135,6 +138,55 @@ async def test_kept_message_stays_until_its_time(kit: Any, open_spool: Any, dire
     assert [one.removed for one in settled] == [True, True]
     assert kit.column(directory, "SELECT id FROM messages") == [early.message.number]
     assert (await spool.desk.stats()).messages == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("keep_until", 9e999), ("keep_until", -9e999), ("keep_until", None), ("body_file", "\udcff"), ("size", -1)],
+)
+async def test_a_damaged_value_of_a_message_keeps_no_outcome_from_being_committed(
+    kit: Any, open_spool: Any, directory: Path, column: str, value: object
+) -> None:
+    """It would be delivered again and again: what a store has taken must be written down, whatever the row says."""
+    spool = await open_spool(options=replace(kit.QUIET, keep=500.0))
+    broken, sound = await kit.put(spool), await kit.put(spool)
+    await spool.close()
+    told = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+    kit.damage(
+        directory,
+        f"UPDATE messages SET {column} = CAST(? AS {_TYPES[column]}) WHERE id = ?",  # noqa: S608 - names of ours
+        told,
+        broken.message.number,
+    )
+    spool = await open_spool(options=kit.QUIET)
+    settled = await asyncio.gather(
+        *(
+            spool.settle(one.message, [kit.outcome(one.recipients[0].number, Disposition.DELIVERED, at=600.0)])
+            for one in (broken, sound)
+        ),
+    )
+    assert [one.applied for one in settled] == [1, 1]
+    assert kit.column(directory, "SELECT id FROM recipients") == []
+
+
+async def test_texts_that_leave_are_read_as_they_are(kit: Any, open_spool: Any, directory: Path) -> None:
+    """Octets that are no UTF-8, quotes, and characters that JSON escapes."""
+    spool = await open_spool(options=kit.QUIET)
+    works = [await kit.put(spool) for _ in range(2)]
+    await spool.close()
+    odd = 'a"b\\c\x01\u2028\udcff'
+    kit.damage(
+        directory, "UPDATE recipients SET address = CAST(? AS TEXT), facts = '?'",
+        odd.encode("utf-8", "surrogateescape"),
+    )  # fmt: skip
+    numbers = [work.recipients[0].number for work in works]
+    connection = open_writer(directory / "queue.db", 1)
+    batch = Batch(connection, Numbers(), Releases())
+    batch.read_ahead(numbers)
+    found = [batch.take(number) for number in numbers]
+    assert [row[1] for row in found if row is not None] == [odd, odd]
+    assert [float(row[6]) for row in found if row is not None] == [work.recipients[0].clock_start for work in works]
+    connection.close()
 
 
 def test_row_that_was_read_and_cannot_be_deleted_is_damage(tmp_path: Path) -> None:
