@@ -2,8 +2,8 @@
 Work that only a spool's owner may do, written down as a row that the owner executes and answers.
 
 Guarantees: a request is answered at most once; one that was taken by an owner that died is new again for its
-successor, so what it asks for must be idempotent (flush, requeue, delete, unpark are). Requests that belong together
-are drafts, which no owner sees, until one transaction makes all of them new.
+successor, which knows by its name what its forerunner has done of it (`router.spool.once`; a flush may be repeated).
+Requests that belong together are drafts, which no owner sees, until one transaction makes all of them new.
 """
 
 from collections.abc import Sequence

@@ -9,7 +9,7 @@ a store has them at this moment.
 On failure: `SluiceError`, whose text becomes the answer.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import fields
 from typing import Any
@@ -54,9 +54,7 @@ class RequestDesk:
             case "requeue":
                 count = await self._desk.requeue(numbers, once=once)
             case "delete" | "park":
-                async with self._recall(numbers) as recalled:
-                    count = await self._take_away(request, recalled.ours, payload, once)
-                    under_way = len(recalled.under_way)
+                count, under_way = await self._take_away(request, numbers, payload, once)
             case "unpark":
                 count = await self._desk.unpark(numbers, once=once)
             case _:
@@ -64,10 +62,18 @@ class RequestDesk:
         self._nudge()
         return {"count": count, "under_way": under_way}
 
-    async def _take_away(self, request: Request, numbers: list[int], payload: Mapping[str, Any], once: str) -> int:
+    async def _take_away(
+        self, request: Request, numbers: Sequence[int], payload: Mapping[str, Any], once: str
+    ) -> tuple[int, int]:
+        """How many were changed, and how many left alone: both as they were when it was done, if it was."""
         actor, reason = str(payload.get("actor", request.created_by)), str(payload.get("reason", ""))
         work = self._desk.remove if request.kind == "delete" else self._desk.park
-        return await work(numbers, actor=actor, reason=reason, once=once)
+        numbers = sorted(set(numbers))
+        if (made := await self._desk.made(once)) is not None:
+            return made.changed, len(numbers) - made.asked
+        async with self._recall(numbers) as recalled:
+            count = await work(recalled.ours, actor=actor, reason=reason, once=once)
+            return count, len(recalled.under_way)
 
 
 def queue_filter(values: Mapping[str, Any]) -> QueueFilter:

@@ -81,8 +81,8 @@ def _share_the_processors(slot: int, workers: int) -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     with contextlib.suppress(OSError):
         cores = sorted(os.sched_getaffinity(0))
-        if workers == len(cores):
-            os.sched_setaffinity(0, {cores[slot % workers]})
+        if slot < workers == len(cores):  # beyond are those that only drain the spools of others
+            os.sched_setaffinity(0, {cores[slot]})
 
 
 def _options(arguments: Sequence[str] | None) -> WorkerOptions:

@@ -25,7 +25,7 @@ from router.spool.accounts import Counts, Stats
 from router.spool.bodies import Bodies, verify_inline
 from router.spool.finding import QueueEntry, QueueFilter, find
 from router.spool.numbering import message_of
-from router.spool.once import Once
+from router.spool.once import Made, Once, made
 from router.spool.operations import CHUNK
 from router.spool.owner import Flush, Remove, Requeue, SetAside
 from router.spool.reader import Found, Reader
@@ -64,6 +64,10 @@ class Desk:
         """These recipients by message, whatever their state (`queue show`, `queue cat`); damaged ones are left out."""
         return (await self._found(numbers)).works
 
+    async def made(self, once: str) -> Made | None:
+        """What became of a named change that was made already, maybe by an owner that has died."""
+        return await self._run(self._reader.call, made, once)
+
     async def remove(self, numbers: Sequence[int], *, actor: str, reason: str, once: str = "") -> int:
         """
         Remove recipients for good; how many. A copy of each message goes to `removed/` before. Raises `OSError`,
@@ -75,7 +79,7 @@ class Desk:
             for work in (await self._found(part)).works:
                 await self._copy(work, Removal(actor, reason, now))
             removal = Remove(self._spool, part, now, f"{actor}: {reason}")
-            count += await self._writer.submit(_once(removal, once))
+            count += await self._writer.submit(_once(removal, once, part))
         return count
 
     async def requeue(self, numbers: Sequence[int], *, once: str = "") -> int:
@@ -130,15 +134,15 @@ class Desk:
     ) -> int:
         count = 0
         for part in _chunks(numbers, once):
-            count += await self._writer.submit(_once(operation(part), once))
+            count += await self._writer.submit(_once(operation(part), once, part))
         return count
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reader.pool, partial(work, *args))
 
 
-def _once(operation: Operation[int], name: str) -> Operation[int]:
-    return Once(operation, name) if name else operation
+def _once(operation: Operation[int], name: str, part: Sequence[int]) -> Operation[int]:
+    return Once(operation, name, len(part)) if name else operation
 
 
 def _chunks(numbers: Sequence[int], once: str = "") -> Iterator[list[int]]:

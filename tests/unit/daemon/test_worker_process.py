@@ -50,6 +50,10 @@ def test_fewer_or_more_workers_go_wherever_there_is_room(more: int) -> None:
     assert seen(cores, 0, len(CORES) + more) == [CORES, CORES]
 
 
+def test_who_only_drains_a_spool_takes_nobodys_core() -> None:
+    assert seen(cores, len(CORES)) == [CORES, CORES]
+
+
 def test_where_it_is_forbidden_it_goes_on_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
