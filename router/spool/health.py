@@ -66,7 +66,6 @@ class Health:
         self._space: Reply | None = None
         self._writer: Reply | None = None
         self._seen = monotonic()
-        self._dropped = False
         self.free = Space(0, None)
         """The last observation."""
         self.pause = 0.0
@@ -125,7 +124,6 @@ class Health:
             (self._directory / RESERVE).unlink()
         except OSError:
             return False
-        self._dropped = True
         log.error("spool %s: the disk is full, the reserve was given up", self._directory)
         return True
 
@@ -152,7 +150,7 @@ class Health:
     def _brake(self, space: Space) -> None:
         inodes = 0.0 if space.inodes is None else pause(space.inodes, self._minimum_inodes)
         self.pause = max(pause(space.octets, self._minimum_free), inodes)
-        if self.pause and self._space is None:
+        if self.pause and self._space is None and self._writer is None:
             self.cause = f"{_told(space)}: mail is taken more slowly"
 
     def _lay_out_reserve(self) -> None:

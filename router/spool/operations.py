@@ -255,7 +255,7 @@ class Shorten:
 
 @dataclass(frozen=True, slots=True)
 class ShortenLog:
-    """Copy the log back and give what it has taken of the disk to others; it needs no space of its own."""
+    """Copy the log back and give what it has taken of the disk to others; only pages that are new need space for it."""
 
     lazy: bool = True
     essential: bool = False

@@ -8,7 +8,7 @@ On failure: a step that fails is logged and tried again at the next round; nothi
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +104,7 @@ class Upkeep:
         given, health = 0, self._health
         if health.short():
             await self._writer.submit(ShortenLog())
-        while self._movable and health.short() and health.room_to_move():
+        while self._movable and not self._writer.held_up and health.short() and health.room_to_move():
             try:
                 pages = await self._writer.submit(Shorten(self._pace.shorten_by))
             except CannotShorten as error:
@@ -112,7 +112,7 @@ class Upkeep:
                 self._movable = False
                 break
             given += pages
-            if not pages or self._writer.held_up:
+            if not pages:
                 break
             await asyncio.sleep(self._pace.breath)
         return given
@@ -130,11 +130,17 @@ class Upkeep:
             log.warning("spool upkeep: orphaned body files could not be looked for", exc_info=True)
         while True:
             await asyncio.sleep(self._pace.period)
-            try:
-                await self.move_journal()
-                await self.shorten()
-                if loop.time() - purged >= self._pace.purge_every:
-                    purged = loop.time()
-                    await self.purge()
-            except (OSError, SluiceError):
-                log.warning("spool upkeep: a step failed and is tried again", exc_info=True)
+            # First what gives space back: on a full disk the journal cannot be moved.
+            await self._try(self.shorten)
+            await self._try(self.move_journal)
+            if loop.time() - purged >= self._pace.purge_every:
+                purged = loop.time()
+                await self._try(self.purge)
+
+    @staticmethod
+    async def _try(step: Callable[[], Awaitable[int]]) -> None:
+        """A step that fails keeps no other one from being made."""
+        try:
+            await step()
+        except (OSError, SluiceError):
+            log.warning("spool upkeep: a step failed and is tried again", exc_info=True)

@@ -113,7 +113,7 @@ class Writer:
         self.commits = 0
         """Transactions committed so far (for metrics and tests)."""
         self.held_up = False
-        """A reader kept the last checkpoint from coming to its end."""
+        """The last checkpoint has not come to its end: somebody reads, or it failed."""
 
     async def start(self) -> None:
         """Open the connection in the writer's thread. Raises `SpoolUnavailable`."""
@@ -244,13 +244,13 @@ class Writer:
             self._hooks.committed(batch.numbers, batch.unlink)
             if batch.damaged:
                 self._hooks.damaged(batch.damaged)
+            self._dirty_pages += batch.pages + 4
+            if batch.shortened:
+                self._checkpoint("TRUNCATE")
+            elif self._dirty_pages >= _CHECKPOINT_PAGES:
+                self._checkpoint("PASSIVE")
         except Exception:
             log.exception("spool writer: a step after COMMIT failed")
-        self._dirty_pages += batch.pages + 4
-        if batch.shortened:
-            self._checkpoint("TRUNCATE")
-        elif self._dirty_pages >= _CHECKPOINT_PAGES:
-            self._checkpoint("PASSIVE")
 
     def _separate(self, group: list[_Waiting], error: BaseException) -> None:
         """One operation's own fault: undo the transaction, then do each operation in one of its own."""
@@ -316,6 +316,7 @@ class Writer:
             return
         try:
             self._connection.execute("PRAGMA busy_timeout = 100")
+            self.held_up = True  # also when it fails
             busy, _, _ = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
             self.held_up = bool(busy)
             self._connection.execute("PRAGMA busy_timeout = 5000")

@@ -1,6 +1,7 @@
 """Free pages of the database go back to the file system while the disk is short, and only then (PRC13, inv 46)."""
 
 import asyncio
+import errno
 import os
 import sqlite3
 import struct
@@ -77,6 +78,25 @@ async def test_inv_46_the_log_goes_back_though_there_is_no_room_to_move_pages(
     assert (log.stat().st_size, database.stat().st_size > 5_000_000) == (0, True)
 
 
+async def test_inv_46_the_log_goes_back_though_the_journal_cannot_be_moved(
+    kit: Any, open_spool: Any, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moving it wants space, and is tried in every round of a full disk."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    spool = await open_spool(options=QUICK)
+    monkeypatch.setattr("router.spool.upkeep.append_rows", full)
+    await emptied(kit, spool)
+    log = directory / "queue.db-wal"
+    assert log.stat().st_size > 1_000_000
+    short_of_space(monkeypatch, spool, room=False)
+    async with asyncio.timeout(60):
+        while log.stat().st_size:  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0.02)
+
+
 async def test_a_little_is_not_given_back(kit: Any, open_spool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few free pages are needed again at once."""
     spool = await open_spool(options=kit.QUIET)
@@ -145,6 +165,7 @@ async def test_a_round_ends_when_there_is_space_and_when_somebody_reads(
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM messages").fetchone()
     short_of_space(monkeypatch, spool)
-    assert await spool._upkeep.shorten() == step
+    assert await spool._upkeep.shorten() == step, "there was no log to be held up"
+    assert await spool._upkeep.shorten() == 0, "there is one now"
     reader.close()
     monkeypatch.setattr(spool._health, "short", lambda: False)
