@@ -19,8 +19,6 @@ from typing import Any, TypeVar
 
 from ldap3 import (
     ANONYMOUS,
-    BASE,
-    DEREF_NEVER,
     EXTERNAL,
     MODIFY_ADD,
     MODIFY_DELETE,
@@ -28,38 +26,24 @@ from ldap3 import (
     SAFE_SYNC,
     SASL,
     SIMPLE,
-    SUBTREE,
     Connection,
     Server,
 )
 from ldap3.core.exceptions import LDAPExceptionError
-from ldap3.operation.search import search_operation
-from ldap3.protocol.rfc2696 import paged_search_control
 
 from router.directory.channel import Channel
 from router.directory.faults import SUCCESS, Lost, TimedOut, Troubled, Unfit, refused
 from router.directory.ldif import Modification, Verb
 from router.directory.printable import printable
+from router.directory.search_message import Control, Elsewhere, End, Question, paging, search_message, told_by
 from router.model.directory import RawEntry
 from router.settings.directory import Ldap
 
 _STARTTLS = "1.3.6.1.4.1.1466.20037"
-_PAGED = "1.2.840.113556.1.4.319"
 _DOMAIN_SCOPE = "1.2.840.113556.1.4.1339"
 _VERBS = {Verb.ADD: MODIFY_ADD, Verb.DELETE: MODIFY_DELETE}
 
-Control = tuple[str, bool, bytes | None]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A search. `filter` is RFC 4515 text, its values escaped. `whole`: the tree below `base`, or only that entry."""
-
-    base: str
-    filter: str
-    attributes: tuple[str, ...]
-    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +78,8 @@ class LdapConnection:
 
     def page(self, question: Question, until: float, size: int, cookie: bytes = b"") -> Page:
         """At most `size` entries, from where the `cookie` says (RFC 2696). Raises `Fault`."""
-        entries, controls = self._ask(question, until, (paged_search_control(True, size, cookie),))
-        told = controls.get(_PAGED, {}).get("value") or {}
-        return Page(entries, told.get("cookie") or b"")
+        entries, end = self._ask(question, until, (paging(size, cookie),))
+        return Page(entries, end.cookie)
 
     def modify(self, dn: str, changes: Sequence[Modification], until: float, controls: Sequence[Control] = ()) -> None:
         """All of the changes in their order, or none (RFC 4511, 4.6). Raises `Fault`; after `Lost` nobody knows."""
@@ -112,32 +95,36 @@ class LdapConnection:
         self._channel.shutdown()
         self._channel.close()
 
-    def _ask(
-        self, question: Question, until: float, controls: Sequence[Any]
-    ) -> tuple[tuple[RawEntry, ...], dict[str, Any]]:
-        request = self._request(question, until)
-        extra = [] if self._source.schema_ != "activedirectory" else [(_DOMAIN_SCOPE, False, None)]
+    def _ask(self, question: Question, until: float, controls: Sequence[Control]) -> tuple[tuple[RawEntry, ...], End]:
+        number = self._ldap.server.next_message_id()
+        request = self._request(number, question, until, controls)
         self._channel.until = until
-        answers, result = self._guarded(
-            # Not `Connection.search`, which copies every entry once more, value by value.
-            lambda: self._ldap.get_response(self._ldap.send("searchRequest", request, [*extra, *controls]))
-        )
-        _check(result, "search")
-        if any(answer["type"] == "searchResRef" for answer in answers):
+        answers, end = self._guarded(lambda: self._exchange(number, request))
+        _check({"result": end.code, "message": end.text}, "search")
+        if any(isinstance(answer, Elsewhere) for answer in answers):
             raise Unfit("search: a part of what was asked for is on another server, and referrals are not followed")
-        entries = tuple(_raw(answer) for answer in answers if answer["type"] == "searchResEntry")
-        return entries, result.get("controls") or {}
+        return tuple(answer for answer in answers if isinstance(answer, RawEntry)), end
 
-    def _request(self, question: Question, until: float) -> Any:
-        scope = SUBTREE if question.whole else BASE
+    def _request(self, number: int, question: Question, until: float, controls: Sequence[Control]) -> bytes:
         seconds = max(1, math.ceil(until - time.monotonic()))
-        wanted = list(question.attributes)
+        extra = [] if self._source.schema_ != "activedirectory" else [(_DOMAIN_SCOPE, False, None)]
         try:
-            return search_operation(
-                question.base, question.filter, scope, DEREF_NEVER, wanted, 0, seconds, False, False, False
-            )
-        except Exception as error:
+            return search_message(number, question, seconds, [*extra, *controls])
+        except ValueError as error:
             raise Unfit(f"the search cannot be written: {printable(str(error))}") from error
+
+    def _exchange(self, number: int, request: bytes) -> tuple[list[RawEntry | Elsewhere], End]:
+        """All that the server says to a request. Raises any error."""
+        self._channel.sendall(request)
+        answers: list[RawEntry | Elsewhere] = []
+        while messages := self._ldap.strategy.receiving():
+            for message in messages:
+                told = told_by(message, number)
+                if isinstance(told, End):
+                    return answers, told
+                if told is not None:
+                    answers.append(told)
+        raise LDAPExceptionError("the server has ended the connection")
 
     def _start_tls(self) -> None:
         _, result, _, _ = self._guarded(lambda: self._ldap.extended(_STARTTLS))
@@ -218,18 +205,3 @@ def _password(source: Ldap) -> bytes:
 def _check(result: dict[str, Any], what: str) -> None:
     if result["result"] != SUCCESS:
         raise refused(what, result["result"], result.get("message") or "")
-
-
-def _raw(answer: dict[str, Any]) -> RawEntry:
-    """
-    As it was sent, but with names in lower case.
-
-    An attribute too long for one answer comes as `name;range=0-1499` (Active Directory): its beginning, under its name.
-    """
-    attributes: dict[str, tuple[bytes, ...]] = {}
-    for name, values in answer["raw_attributes"].items():
-        plain = name.lower().partition(";range=")[0]
-        attributes[plain] = attributes.get(plain, ()) + tuple(values or ())
-        if plain != name.lower():
-            attributes[name.lower()] = ()  # tells that it is a part
-    return RawEntry(answer["dn"], attributes)

@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TypeVar
 
-from router.directory.connection import LdapConnection, Question
+from router.directory.connection import LdapConnection
 from router.directory.faults import Fault, Lost, TimedOut, Troubled
 from router.directory.meaning import Meaning
 from router.directory.position import (
@@ -29,6 +29,7 @@ from router.directory.position import (
     went_back,
 )
 from router.directory.rota import Rota
+from router.directory.search_message import Question
 from router.directory.told import Told
 from router.directory.versions import CHANGE_ATTRIBUTES, ENTRY_CSN, USN_CHANGED, change_attributes, version_of
 from router.model.directory import Cookie, DirectoryItem, Polled, RawEntry, Unplaced

@@ -14,10 +14,11 @@ On failure: never raises `Fault`; the answer of a key is one instead.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from router.directory.connection import LdapConnection, Question
+from router.directory.connection import LdapConnection
 from router.directory.faults import Fault, Muddled, Unfit
 from router.directory.meaning import Meaning
 from router.directory.printable import printable
+from router.directory.search_message import Question
 from router.directory.servers import Servers
 from router.model.directory import DirectoryItem, DomainEntry, Entry, RawEntry, Unplaced, is_catch_all
 from router.settings.directory import Ldap

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 
-from router.directory.connection import Control, LdapConnection, Question
+from router.directory.connection import LdapConnection
 from router.directory.faults import (
     ASSERTION_FAILED,
     ATTRIBUTE_OR_VALUE_EXISTS,
@@ -28,6 +28,7 @@ from router.directory.faults import (
 from router.directory.ldif import Modification, Verb, record
 from router.directory.meaning import Meaning
 from router.directory.printable import printable
+from router.directory.search_message import Control, Question
 from router.directory.versions import CHANGE_ATTRIBUTES, version_of
 from router.errors import Conflict, NotFound
 from router.model.directory import KEEP, Entry, RawEntry, Standpoint, Unplaced, Wanted

@@ -12,10 +12,11 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from router.admin.cli.check_finding import Finding, Level, error, ok, warning
-from router.directory.connection import LdapConnection, Question
+from router.directory.connection import LdapConnection
 from router.directory.faults import NO_SUCH_OBJECT, Fault, Lost, Troubled
 from router.directory.presets import map_of
 from router.directory.schema_meaning import SchemaMeaning
+from router.directory.search_message import Question
 from router.directory.versions import CHANGE_ATTRIBUTES, MODIFY_TIMESTAMP, change_attributes
 from router.settings.directory import Ldap
 

@@ -14,10 +14,12 @@ import trustme
 from support.people_ldif import PEOPLE, referral, replace, sun_dn
 from support.slapd import ADMIN, BASE, Security, Slapd, stalled
 
-from router.directory.connection import LdapConnection, Question, _raw
+from router.directory.connection import LdapConnection
 from router.directory.faults import Fault, Lost, TimedOut, Troubled, Unfit
 from router.directory.reading import Reading
+from router.directory.search_message import Question
 from router.errors import LookupFailed, reply_for
+from router.model.directory import RawEntry
 from router.settings.directory import Ldap
 
 pytestmark = pytest.mark.slow
@@ -302,8 +304,8 @@ def test_an_administrator_sees_what_ldapmodify_did(shared: Slapd) -> None:
 
 def test_a_value_list_that_was_cut_short_says_so() -> None:
     """Active Directory sends at most 1,500 values of an attribute (`proxyAddresses;range=0-1499`)."""
-    sent = {"mail": [b"a@example.edu"], "proxyAddresses": [], "proxyAddresses;range=0-1499": [b"SMTP:a@example.edu"]}
-    reading = Reading(_raw({"dn": "cn=a", "raw_attributes": sent}))
+    sent = {"mail": (b"a@example.edu",), "proxyaddresses": (b"SMTP:a@example.edu",), "proxyaddresses;range=0-1499": ()}
+    reading = Reading(RawEntry("cn=a", sent))
     assert reading.values("proxyAddresses") == ("SMTP:a@example.edu",)
     assert reading.cut_short("proxyAddresses")
     assert not reading.cut_short("mail")

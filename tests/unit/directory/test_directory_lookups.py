@@ -10,10 +10,10 @@ import pytest
 from support.sunlike import SunLike
 
 from router.directory import lookups as module
-from router.directory.connection import Question
 from router.directory.faults import Fault, Lost, Muddled, Unfit
 from router.directory.inquiry import Inquiry
 from router.directory.lookups import BATCH, LdapLookups
+from router.directory.search_message import Question
 from router.directory.servers import Servers
 from router.errors import LookupFailed, reply_for
 from router.model.directory import RawEntry
