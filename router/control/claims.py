@@ -58,15 +58,16 @@ def title(address: str, now: Title | None, claimed: Collection[str], frozen: Col
     return Title(only, source)
 
 
-def settle(turn: Turn, addresses: Iterable[str]) -> set[str]:
+def settle(turn: Turn, addresses: Iterable[str]) -> dict[str, Hold]:
     """
-    Bring the rows of these addresses up to date, with their changes and alarms; the mailboxes that gained or lost any.
+    Bring the rows of these addresses up to date, with their changes and alarms; the open holds of those mailboxes that
+    gained or lost any.
 
     Every mailbox that an entry names must have its row already.
     """
     wanted = sorted(set(addresses))
     if not wanted:
-        return set()
+        return {}
     present = _titles(turn, wanted)
     claimed = entries.claimants(turn.connection, wanted)
     named = {one.mailbox for one in present.values()}.union(*claimed.values())
@@ -77,7 +78,8 @@ def settle(turn: Turn, addresses: Iterable[str]) -> set[str]:
     _write(turn, {one: should[one] for one in moved}, present)
     _alarm(turn, {one: should[one] for one in wanted})
     turn.tell_addresses(moved)
-    return {one.mailbox for address in moved for one in (present.get(address), should[address]) if one is not None}
+    touched = {one.mailbox for address in moved for one in (present.get(address), should[address]) if one is not None}
+    return {key: hold for key, hold in holds.items() if key in touched}
 
 
 def settle_claimed(connection: Connection, addresses: Collection[str], now: float) -> None:

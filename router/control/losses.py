@@ -17,6 +17,7 @@ from router.errors import NotFound
 from router.model.change import ChangeKind
 
 _T = schema.directory_losses
+_EVERY = select(_T).order_by(_T.c.source, _T.c.domain)
 LOSS = "directory-loss"
 """Kind of the alarm; its key is the domain."""
 
@@ -40,8 +41,7 @@ class Loss:
 
 def every(connection: Connection, source: str = "") -> Sequence[Loss]:
     """All losses, of one source or of all, the accepted ones included."""
-    query = select(_T).order_by(_T.c.source, _T.c.domain)
-    return [Loss(*row) for row in connection.execute(query.where(_T.c.source == source) if source else query)]
+    return [Loss(*row) for row in connection.execute(_EVERY.where(_T.c.source == source) if source else _EVERY)]
 
 
 def doubtful(connection: Connection, keys: Iterable[str]) -> dict[str, str]:

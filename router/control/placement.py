@@ -23,7 +23,7 @@ from router.control.turn import Turn
 from router.control.versions import reached
 from router.control.written import Stage, Stand, Write
 from router.model.directory import DomainEntry, Standing
-from router.model.mailbox import Mailbox
+from router.model.mailbox import Hold, Mailbox
 
 _RANKS = select(schema.directories.c.name, schema.directories.c.rank)
 
@@ -59,8 +59,9 @@ def place(turn: Turn, keys: Iterable[str], addresses: Iterable[str] = (), never:
     directory are: duplicates, or one that was renamed.
     """
     wanted, moving = set(keys), set(addresses)
-    wanted |= mailboxes.open_hold_of(turn.connection, moving).keys()  # whose name somebody else may have got
-    all_entries, kept = succession.together(turn.connection, wanted)
+    open_holds = mailboxes.open_hold_of(turn.connection, wanted | moving)
+    wanted |= open_holds.keys()  # also those whose name somebody else may have got
+    all_entries, kept = succession.together(turn.connection, wanted, open_holds)
     wanted = wanted.union(all_entries, *kept.values())
     staging.settle(turn.connection, wanted, moving)
     facts = _gather(turn.connection, wanted, all_entries, kept)
@@ -81,8 +82,7 @@ def place(turn: Turn, keys: Iterable[str], addresses: Iterable[str] = (), never:
     crew.write()
     # What a directory took from them while they were on hold, or gave, counts from now on.
     free = claims.of_mailboxes(turn, [*crew.gone, *crew.released()])
-    touched = claims.settle(turn, moving.union(*free.values()))
-    _reopen(turn, touched)
+    _reopen(turn, claims.settle(turn, moving.union(*free.values())))
     people.bury(turn, crew.gone)
     _alarm(turn, wanted, crew, drifting)
     return {key for key, mine in facts.entries.items() if len(believed(mine, facts.ranks)) > 1}
@@ -99,7 +99,7 @@ def place_whole(turn: Turn, keys: Collection[str], never: Collection[str] = ()) 
 def _gather(
     connection: Connection, keys: Collection[str], mine: Mapping[str, list[Known]], kept: Mapping[str, set[str]]
 ) -> _Facts:
-    known = mailboxes.by_key(connection, keys)
+    known = mailboxes.by_key(connection, keys, settled=True)
     held = [one.hold.number for one in known.values() if one.hold is not None and by_command(one.hold)]
     names = {key.rpartition("@")[2] for key in mine}
     stands = _still_standing(connection, mine)
@@ -211,9 +211,9 @@ def _from_directories(turn: Turn, addresses: Collection[str]) -> set[str]:
     return set(turn.connection.execute(query).scalars()) if addresses else set()
 
 
-def _reopen(turn: Turn, touched: Iterable[str]) -> None:
+def _reopen(turn: Turn, touched: Mapping[str, Hold]) -> None:
     """An address moved onto or off a held mailbox: its barrier runs again (barrier.md 11)."""
-    for key, hold in mailboxes.open_hold_of(turn.connection, touched).items():
+    for key, hold in touched.items():
         if not by_command(hold):  # of the others no address moves: what they are given is in dispute until the end
             turn.tell_mailboxes([key])
             holds.reopen(turn.connection, hold, turn.epoch)

@@ -19,7 +19,7 @@ from router.control.entries import Known, folded
 from router.control.rows import RUN, in_run, slices
 from router.control.written import Stage, Write
 from router.errors import Conflict
-from router.model.mailbox import Mailbox, Status
+from router.model.mailbox import Hold, Mailbox, Status
 
 _H, _W, _A = schema.holds, schema.directory_writes, schema.addresses
 _BY_COMMAND = (_H.c.closed_at.is_(None), _H.c.origin != schema.DIRECTORY)
@@ -56,14 +56,15 @@ def successors(connection: Connection, held: Iterable[str]) -> dict[str, set[str
     return found
 
 
-def together(connection: Connection, keys: Collection[str]) -> tuple[dict[str, list[Known]], dict[str, set[str]]]:
+def together(
+    connection: Connection, keys: Collection[str], open_holds: Mapping[str, Hold]
+) -> tuple[dict[str, list[Known]], dict[str, set[str]]]:
     """
-    All entries of these mailboxes and of those that must be looked at together with them: held ones and whoever may
-    be their successor. And which of them wait, as `kept_back` has it.
+    All entries of these mailboxes, whose open holds are given, and of those that must be looked at together with them:
+    held ones and whoever may be their successor. And which of them wait, as `kept_back` has it.
     """
     mine = entries.of_keys(connection, keys)
     kept = kept_back(connection, mine)
-    open_holds = mailboxes.open_hold_of(connection, keys)
     held = [key for key, hold in open_holds.items() if hold.origin != schema.DIRECTORY]
     more = _candidates(connection, held).union(*kept.values()).difference(keys)
     if more:
