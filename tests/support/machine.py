@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 
@@ -12,7 +13,10 @@ def machine(place: Path) -> str:
     find = ["findmnt", "-n", "-o", "FSTYPE", "-T", str(place)]
     kind = subprocess.run(find, capture_output=True, text=True, check=True).stdout.strip()
     cores = len(os.sched_getaffinity(0))
-    return (
-        f"{cores} cores, {memory} GiB of memory, Linux {platform.release().partition('-')[0]}, {kind}, "
-        f"Python {platform.python_version()}"
-    )
+    return f"{cores} cores, {memory} GiB of memory, Linux {platform.release().partition('-')[0]}, {kind}, {_python()}"
+
+
+def _python() -> str:
+    """Its version, and whether it is the system's own: how an interpreter was built is a tenth of Sluice's speed."""
+    own = Path(sys.executable).resolve().parent == Path("/usr/bin")
+    return f"Python {platform.python_version()} ({'the' if own else 'not the'} system's own)"
