@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Self
 
-from router.daemon.nursery_process import LONGEST, live, words_of
+from router.daemon.nursery_process import LONGEST, UNWANTED, live, words_of
 from router.daemon.starting import Executed, Order, Process, Starter
 
 log = logging.getLogger("sluice.supervisor")
@@ -138,14 +138,24 @@ class Nursery:
                 return
             kind, *words = json.loads(data)
             if kind == "born":
-                self._born(words[0], words[1], handles[0])
+                self._born(words[0], words[1], handles)
             elif kind == "failed":
                 self._failed(words[0], OSError(words[1], words[2]))
             else:
-                self._children.pop(words[0]).ended(words[1])
+                self._ended(words[0], words[1])
 
-    def _born(self, number: int, pid: int, handle: int) -> None:
-        child = self._children[pid] = Nursling(pid, handle)
+    def _ended(self, pid: int, code: int) -> None:
+        child = self._children.pop(pid, None)
+        if child is not None:
+            child.ended(code)
+
+    def _born(self, number: int, pid: int, handles: Sequence[int]) -> None:
+        if not handles:  # we have no descriptor left for it, and nothing else to signal it by
+            with suppress(OSError):
+                self._channel.send(json.dumps([UNWANTED, pid]).encode())
+            self._failed(number, OSError(errno.EMFILE, "no descriptor is left for a new process"))
+            return
+        child = self._children[pid] = Nursling(pid, handles[0])
         asked = self._asked.get(number)
         if asked is None or asked.done():
             with suppress(ProcessLookupError):

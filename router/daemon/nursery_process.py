@@ -31,6 +31,8 @@ LONGEST = 65_536
 """Octets of a packet, at most."""
 MOST_DESCRIPTORS = 250
 """Of one order; Linux passes 253."""
+UNWANTED = -1
+"""Instead of an order's number: the child with this process number is to end."""
 _HELD_BACK = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _EX_SOFTWARE = 70
 _WANTED_LATER = ("uvloop", "asyncpg", "encodings.idna")
@@ -91,6 +93,9 @@ class _Nursery:
         if not data:
             return False
         number, *order = json.loads(data)
+        if number == UNWANTED:
+            self._end(order[0])
+            return True
         try:
             self._bear(number, order_of(order), descriptors)
         except OSError as error:
@@ -104,15 +109,23 @@ class _Nursery:
         mother, pid = os.getpid(), os.fork()
         if pid == 0:
             self._be(order, mother, descriptors)
+        handle = -1
         try:
             handle = os.pidfd_open(pid)
-        except OSError:
+            self._say(["born", number, pid], handle)
+        except OSError:  # nobody knows of it
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+            if handle >= 0:
+                os.close(handle)
             raise
         self._children[handle] = pid
         self._selector.register(handle, selectors.EVENT_READ)
-        self._say(["born", number, pid], handle)
+
+    def _end(self, pid: int) -> None:
+        for handle, child in self._children.items():
+            if child == pid:
+                signal.pidfd_send_signal(handle, signal.SIGTERM)
 
     def _ended(self, handle: int) -> None:
         pid = self._children.pop(handle)

@@ -13,7 +13,7 @@ On failure: nothing here fails; a number given back twice is ignored.
 
 import asyncio
 from collections import deque
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from contextlib import contextmanager
 
 from router.model.envelope import Work
@@ -31,6 +31,7 @@ class Claims:
         self._reads: dict[object, int] = {}
         self._called: dict[int, asyncio.Future[None]] = {}
         self._revoked: set[int] = set()
+        self._ending: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -132,6 +133,19 @@ class Claims:
     def called_back(self, number: int) -> bool:
         """Who holds this number is to give it back instead of sending anything for it."""
         return number in self._revoked or number in self._called
+
+    @contextmanager
+    def ending(self, numbers: Collection[int]) -> Iterator[None]:
+        """Around the commit of an end that is not a delivery: it is too late to call these back."""
+        self._ending.update(numbers)
+        try:
+            yield
+        finally:
+            self._ending.difference_update(numbers)
+
+    def ending_of(self, wanted: Collection[int]) -> set[int]:
+        """Those whose end is being committed."""
+        return self._ending.intersection(wanted)
 
     def _forget(self) -> None:
         # The oldest read under way bounds what must be remembered; dicts keep the order of insertion.

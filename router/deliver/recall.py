@@ -2,9 +2,10 @@
 Mail that an operator removes or parks is called back from whoever is about to deliver it.
 
 Guarantees: while the block runs nobody else begins a delivery of these recipients. What had begun is broken off before
-its final dot, at once; behind it the store's reply is waited for, for `PATIENCE` seconds, and a recipient that is still
-being delivered then is told in `under_way`: whoever changes it would say "removed" of what the store may well have.
-Mail that lanes have read already is not sent after the block.
+its final dot, at once; behind it the store's reply is waited for, for `PATIENCE` seconds, and so is the commit of an
+end without a delivery (a refusal, a forward). A recipient that is still under way then is told in `under_way`: whoever
+changes it would say "removed" of what the store, or the journal, may well have. What lanes have read already is not
+sent after the block.
 
 On failure: nothing here fails. One block at a time.
 """
@@ -22,7 +23,7 @@ PATIENCE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """Recipients that may be changed, and those that are being delivered at this moment."""
+    """Recipients that may be changed, and those that are coming to their end at this moment."""
 
     ours: list[int]
     under_way: list[int]
@@ -58,4 +59,5 @@ class Recall:
             await asyncio.wait(ends, timeout=self._patience)
 
     def _busy(self, wanted: frozenset[int]) -> frozenset[int]:
-        return wanted.intersection([number for one in self._inflight.sending(wanted) for number in one.numbers])
+        sending = [number for one in self._inflight.sending(wanted) for number in one.numbers]
+        return wanted.intersection(sending) | self._claims.ending_of(wanted)

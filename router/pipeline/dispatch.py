@@ -175,10 +175,15 @@ class Dispatcher:
 
     async def _commit_rest(self, lane: str, message: QueuedMessage, rest: Sequence[Routed], custody: Custody) -> None:
         for part in portions([self._concluder.without_delivery(message, one) for one in rest]):
+            if self._claims.calling:
+                kept = {one.number for one in self._keep(lane, tuple([one for one, _, _ in part]), custody)}
+                part = [one for one in part if one[0].number in kept]  # noqa: PLW2901 - the others are not ours now
+            mine = tuple([one for one, _, _ in part])
             try:
-                await self._commit(message, part, custody)
+                with self._claims.ending([one.number for one in mine]):
+                    await self._commit(message, part, custody)
             except Exception as error:  # noqa: BLE001 - what is wrong with these is nothing for the others to wait for
-                await self._put_off(lane, Work(message, tuple([one for one, _, _ in part])), custody, error)
+                await self._put_off(lane, Work(message, mine), custody, error)
 
     # -- deciding ---------------------------------------------------------------------------------------------
 

@@ -256,6 +256,67 @@ def test_a_fork_that_fails_is_an_error_of_the_order_alone(tmp_path: Path) -> Non
     )
 
 
+def test_a_birth_that_cannot_be_told_leaves_no_child(tmp_path: Path) -> None:
+    play(
+        tmp_path,
+        """
+        from router.daemon import nursery_process
+        say, failed = nursery_process._Nursery._say, []
+
+        def once(self, words, *descriptors):
+            if words[0] == "born" and not failed:
+                failed.append(words)
+                raise OSError(errno.ENOBUFS, "no room for it")
+            say(self, words, *descriptors)
+
+        nursery_process._Nursery._say = once
+
+        async def story(nursery):
+            wrong = []
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: wrong.append(context))
+            try:
+                await nursery.start(order("lives"))
+            except OSError as error:
+                assert error.errno == errno.ENOBUFS
+            else:
+                raise AssertionError("nothing was told")
+            assert open(f"/proc/{nursery._pid}/task/{nursery._pid}/children").read() == "", "an unknown child lives"
+            assert await (await nursery.start(order("ends"))).wait() == 3
+            assert wrong == []
+        """,
+    )
+
+
+def test_a_child_that_the_supervisor_has_no_descriptor_for_ends(tmp_path: Path) -> None:
+    play(
+        tmp_path,
+        """
+        import resource
+        async def story(nursery):
+            wrong = []
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: wrong.append(context))
+            await (await nursery.start(order("ends"))).wait()
+            before = resource.getrlimit(resource.RLIMIT_NOFILE)
+            free = os.dup(0)
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+            try:
+                await nursery.start(order("lives"))
+            except OSError as error:
+                assert error.errno == errno.EMFILE
+            else:
+                raise AssertionError("there was no descriptor for it")
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            async with asyncio.timeout(60):
+                while open(f"/proc/{nursery._pid}/task/{nursery._pid}/children").read():
+                    await asyncio.sleep(0.02)
+            assert await (await nursery.start(order("ends"))).wait() == 3
+            assert wrong == []
+        """,
+    )
+
+
 def test_a_child_that_nobody_waits_for_any_more_is_told_to_end(tmp_path: Path) -> None:
     play(
         tmp_path,

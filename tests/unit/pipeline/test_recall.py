@@ -4,12 +4,18 @@ before the final dot, left alone after it, and never sent when it is gone.
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from support.memory import World
 from support.plane import Plane
 
 from router.deliver.recall import Recall
+from router.model.envelope import RecipientState
+from router.pipeline import conclude
 
 ALICE, BOB = "alice@example.edu", "bob@example.edu"
 BEFORE_THE_DOT = ["connect", "mail", "rcpt", "data", "dot"]
@@ -106,3 +112,75 @@ async def test_a_release_goes_on_with_what_is_left(world: World) -> None:
         store.resume.set()
         await plane.settle()
         assert plane.at("old") == [ALICE]
+
+
+# --- what ends without a delivery: mail for somebody who forwards it, or whom nobody knows any more
+
+
+@contextmanager
+def slow_commits(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """The spool takes its time: the first event tells that a commit has begun, the second lets it go on."""
+    begun, go_on, settle = asyncio.Event(), asyncio.Event(), plane.spool.settle
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        begun.set()
+        await go_on.wait()
+        return await settle(*args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plane.spool, "settle", slow)
+        yield begun, go_on
+
+
+@pytest.fixture
+def forwarding(world: World) -> World:
+    world.add("carol", "old", BOB, keeps=False)
+    world.add("dave", "old", BOB, keeps=False)
+    return world
+
+
+CAROL, DAVE = "carol@example.edu", "dave@example.edu"
+
+
+async def test_whose_end_is_being_committed_is_left_alone(forwarding: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Plane(forwarding) as plane:
+        with slow_commits(plane, monkeypatch) as (begun, go_on):
+            await plane.send(CAROL)
+            await begun.wait()
+            assert await remove(plane, numbers_of(plane, CAROL), 0.05) == (0, 1)
+            go_on.set()
+            await plane.settle()
+        assert plane.at("old") == [BOB]
+        assert not plane.claims.calling
+
+
+async def test_such_a_commit_is_waited_for(forwarding: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Plane(forwarding) as plane:
+        with slow_commits(plane, monkeypatch) as (begun, go_on):
+            await plane.send(CAROL)
+            await begun.wait()
+            asyncio.get_running_loop().call_later(0.02, go_on.set)
+            async with Recall(plane.claims, plane.inflight, 60.0)(numbers_of(plane, CAROL)) as recalled:
+                assert recalled.under_way == []
+                assert not numbers_of(plane, CAROL), "there is nothing to remove"
+            await plane.settle()
+
+
+async def test_whose_end_is_decided_and_not_yet_committed_is_called_back(
+    forwarding: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conclude, "MOST_OPENED", 1)
+    async with Plane(forwarding) as plane:
+        with slow_commits(plane, monkeypatch) as (begun, go_on):
+            await plane.send(CAROL, DAVE)
+            await begun.wait()
+            (dave,) = numbers_of(plane, DAVE)
+            async with Recall(plane.claims, plane.inflight, 0.05)([dave]) as recalled:
+                row = plane.spool.rows[dave]
+                row.recipient = replace(row.recipient, state=RecipientState.PARKED, due=0.0)
+            assert recalled.ours == [dave], "the commit under way is Carol's"
+            go_on.set()
+            await plane.settle(lambda: plane.at("old") == [BOB])
+            await plane.settle()
+        assert list(plane.spool.rows) == [dave]
+        assert not plane.claims.calling
