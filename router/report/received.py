@@ -20,7 +20,7 @@ from ipaddress import IPv6Address
 from math import floor
 from time import gmtime
 
-from router.model.envelope import Client, QueuedMessage
+from router.model.envelope import QueuedMessage
 from router.report.escape import host_name
 
 PREFERRED_LINE = 78
@@ -42,7 +42,8 @@ def received_field(
     another (RFC 5321 7.6). `tokens` are loop marks. Raises `ValueError` for a token with characters of other kinds
     than letters, digits, `_` and `-`.
     """
-    came_from, protocol = _origin(message.envelope.client)
+    client = message.envelope.client
+    came_from, protocol = _origin(client.address, client.name, client.helo, client.protocol)
     lines = [f"Received: {came_from}by {hostname} (Sluice) with {protocol} id {message.queue_id}"]
     if tokens:
         lines.append(_mark_clause(tokens))
@@ -76,18 +77,14 @@ def _date(second: int) -> str:
 
 
 @lru_cache(maxsize=256)
-def _origin(client: Client) -> tuple[str, str]:
-    """The `from` clause and the protocol; a client on a kept connection sends many messages."""
-    return _from_clause(client), _protocol(client)
-
-
-def _from_clause(client: Client) -> str:
-    if not client.address:
-        return ""
-    helo = host_name(client.helo)
-    peer = f"({host_name(client.name)} [{_literal(client.address)}])"
+def _origin(address: str, name: str, said: str, protocol: str) -> tuple[str, str]:
+    """The `from` clause and the protocol; a client sends many messages, on one connection or on many."""
+    if not address:
+        return "", "local"
+    helo = host_name(said)
+    peer = f"({host_name(name)} [{_literal(address)}])"
     fold = " " if len(helo) + len(peer) + 16 <= PREFERRED_LINE else "\r\n\t"
-    return f"from {helo}{fold}{peer}\r\n\t"
+    return f"from {helo}{fold}{peer}\r\n\t", protocol if _PROTOCOL.fullmatch(protocol) else "SMTP"
 
 
 def _literal(address: str) -> str:
@@ -99,12 +96,6 @@ def _literal(address: str) -> str:
     except ValueError:
         return host_name(address)
     return f"IPv6:{parsed.compressed.partition('%')[0]}"
-
-
-def _protocol(client: Client) -> str:
-    if not client.address:
-        return "local"
-    return client.protocol if _PROTOCOL.fullmatch(client.protocol) else "SMTP"
 
 
 def _mark_clause(tokens: Sequence[str]) -> str:
