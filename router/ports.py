@@ -48,12 +48,15 @@ class Intake(Protocol):
         body: BodyWriter,
         header: HeaderFacts,
         received_at: float,
+        *,
+        company: int = 0,
     ) -> Work:
         """
         Make the message durable; on return it survives kill -9 and power cut (promise 1).
 
         A failed commit is unknown, not undone: `SpoolUnavailable`, the client gets 4xx, a duplicate is allowed.
-        Shielded from cancellation by the caller.
+        Shielded from cancellation by the caller. `company`: how many clients are at work at this moment; where these
+        are many, it may wait some milliseconds for their mail.
         """
 
     def unhealthy(self) -> Reply | None:

@@ -44,6 +44,8 @@ class Connection(SMTP):
         self.transport = None
         self._inbox = Inbox()
         self._unsent: list[bytes] = []
+        self.heard = 0.0
+        """Loop time at which the client has sent something."""
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -62,6 +64,7 @@ class Connection(SMTP):
         Stepper(self.loop, self._handle_client())
 
     def data_received(self, data: bytes) -> None:
+        self.heard = self.loop.time()
         self._inbox.feed(data)
 
     def eof_received(self) -> bool:

@@ -135,7 +135,12 @@ class DataCommand(Commands):
         size = body.size
         try:
             queue_id = await services.reception.message(
-                transaction.envelope, recipients, body, header, services.clock.wall()
+                transaction.envelope,
+                recipients,
+                body,
+                header,
+                services.clock.wall(),
+                company=self._roster.at_work(self.loop.time()),
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, it is temporary (RX1)
             report_failure("keeping a message", error)

@@ -45,12 +45,15 @@ class Reception(Protocol):
         body: BodyWriter,
         header: HeaderFacts,
         received_at: float,
+        *,
+        company: int = 0,
     ) -> str:
         """
         Make the message durable and return its queue-id; only then is it acknowledged.
 
         Owns `body` from the call on, also when it fails: a failed commit is unknown, not undone, so only the spool
-        can tell whether the body may go. Run to its end, whoever disconnects.
+        can tell whether the body may go. Run to its end, whoever disconnects. `company`: how many clients are at work
+        at this moment; where these are many, the message may wait some milliseconds to be committed with theirs.
         Raises `SluiceError`.
         """
 

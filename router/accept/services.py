@@ -44,8 +44,15 @@ class Services:
     """Octets read and thrown away beyond the size limit, so that the client hears 552 and not a broken pipe."""
 
 
+_LOOK = 0.05
+"""Seconds within which a client at work says something, and for which a look at all of them counts."""
+
+
 class Drainable(Protocol):
     """A session, as seen by whoever closes the shop."""
+
+    heard: float
+    """Loop time at which the client has sent something."""
 
     def shut_down(self) -> None:
         """End at the next moment between two commands; now, if the client is being waited for."""
@@ -61,6 +68,16 @@ class Roster:
         self.sessions: set[Drainable] = set()
         self.changed = asyncio.Event()
         """Set whenever a session has ended."""
+        self._at_work = 0
+        self._next_look = 0.0
+
+    def at_work(self, now: float) -> int:
+        """How many clients are at work, and not only connected, a moment ago; `now` is loop time."""
+        if now >= self._next_look:
+            self._next_look = now + _LOOK
+            since = now - _LOOK
+            self._at_work = sum(one.heard >= since for one in self.sessions)
+        return self._at_work
 
     def left(self, session: Drainable) -> None:
         """A session has ended."""

@@ -161,10 +161,16 @@ class Receiver:
         body: BodyWriter,
         header: HeaderFacts,
         received_at: float,
+        *,
+        company: int = 0,
     ) -> str:
-        """Make the message durable and begin its delivery; its queue-id. Raises `SpoolUnavailable`, `SpoolFull`."""
+        """
+        Make the message durable and begin its delivery; its queue-id. `company` as of `Reception.message`.
+
+        Raises `SpoolUnavailable`, `SpoolFull`.
+        """
         with self._claims.reading() as began:
-            work = await self._spool.accept(envelope, recipients, body, header, received_at)
+            work = await self._spool.accept(envelope, recipients, body, header, received_at, company=company)
             # Between the commit and now the feeder may have read and even delivered the new rows.
             free = self._claims.fresh([work], began)
             self._trace.received(work.message, work.recipients)

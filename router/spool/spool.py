@@ -28,6 +28,7 @@ from router.spool import schema
 from router.spool.accepting import Accept, StoredBody
 from router.spool.batch import Releases
 from router.spool.bodies import BLOCK, BODIES, Bodies, SpoolBody, verify_inline
+from router.spool.company import worth_waiting
 from router.spool.desk import Desk
 from router.spool.health import Health
 from router.spool.hooks import WriterHooks
@@ -65,6 +66,8 @@ class Spool:
         self._lock = lock
         self._wall = wall
         self._releases = Releases()
+        self._arriving = 0
+        """Messages that wait for their commit."""
         self._bodies = Bodies(directory / BODIES, inline_limit=options.inline_limit, room=options.room)
         self._health = Health(
             directory,
@@ -156,6 +159,8 @@ class Spool:
         body: BodyWriter,
         header: HeaderFacts,
         received_at: float,
+        *,
+        company: int = 0,
     ) -> Work:
         """See `Intake.accept`. The work's recipients are queued or held; a small body is at hand in `inline`."""
         if not isinstance(body, SpoolBody):
@@ -163,13 +168,15 @@ class Spool:
         generation = self._releases.generation
         stored = await body.finish()
         operation = Accept(
-            self.number, envelope, recipients, stored, header, received_at, generation, self._options.keep
-        )
+            self.number, envelope, recipients, stored, header, received_at, generation, self._options.keep,
+            lazy=worth_waiting(company, self._arriving + 1),
+        )  # fmt: skip
         try:
             committing = self._writer.submit(operation)
         except SpoolUnavailable:  # not even queued
             self._forget(stored)
             raise
+        self._arriving += 1
         try:
             return await committing
         except SpoolFull:
@@ -177,6 +184,8 @@ class Spool:
             # file must be, too; if not, the reaper finds it.
             self._forget(stored)
             raise
+        finally:
+            self._arriving -= 1
 
     def _forget(self, stored: StoredBody) -> None:
         self._bodies.unlink_later([stored.file] if stored.file else [])

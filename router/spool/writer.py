@@ -2,8 +2,8 @@
 The one thread that writes a spool: it owns the only read-write connection, and commits many sessions together.
 
 Everything that waits when a commit has finished goes into the next transaction, so concurrent sessions share one
-fdatasync while a lone operation is committed at once. Lazy operations (outcomes) wait at most `LINGER` for company.
-Checkpoints are made by this thread only (PRC3).
+fdatasync while a lone operation is committed at once. Lazy operations (outcomes, and messages while many clients are
+at work) wait at most `LINGER` for company. Checkpoints are made by this thread only (PRC3).
 
 Guarantees: a future that succeeds has been committed with `synchronous=FULL`. An operation that fails by its own
 fault (impossible value, conflict) fails alone: the transaction is rolled back and every other operation redone.
@@ -31,7 +31,7 @@ from router.spool import wal
 from router.spool.batch import Batch, Numbers, Releases
 from router.spool.failures import CommitError, failure_of, is_damage, is_data_fault, is_full, is_ruin, primary_code
 
-LINGER = 0.005
+LINGER = 0.004
 CAPACITY = 20_000
 _MAX_BATCH = 500
 _LAZY_COMPANY = 100

@@ -104,6 +104,8 @@ class MemorySpool:
         body: BodyWriter,
         header: HeaderFacts,
         received_at: float,
+        *,
+        company: int = 0,
     ) -> Work:
         await asyncio.sleep(0)
         content = bytes(body.content) if isinstance(body, MemoryBody) else b""

@@ -74,6 +74,8 @@ class House:
 
     keep: bool = True
     messages: list[Kept] = field(default_factory=list)
+    companies: list[int] = field(default_factory=list)
+    """How many clients were said to be at work, message by message."""
     bodies: list[FakeBody] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     answers: dict[str, Reply | Exception] = field(default_factory=dict)
@@ -115,7 +117,10 @@ class House:
         body: Any,
         header: HeaderFacts,
         received_at: float,
+        *,
+        company: int = 0,
     ) -> str:
+        self.companies.append(company)
         self.committing.set()
         if self.gate is not None:
             await self.gate.wait()

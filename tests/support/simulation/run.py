@@ -70,6 +70,8 @@ class Site:
         ]
         self.commands: list[Process] = []
         self.messages = 0
+        self.wrong: list[BaseException] = []
+        """What sessions have failed by that no client of a real one should ever cause."""
         self.calm = False
         self.story = Story(self)
 
@@ -104,8 +106,16 @@ class Site:
         loop: Any = slot.loop
         assert slot.door is not None
         loop.call_soon(
-            lambda: Stepper(loop, self._session(slot.door.receiver if slot.door else None, sender, recipients))
+            lambda: Stepper(loop, self._watched(slot.door.receiver if slot.door else None, sender, recipients))
         )
+
+    async def _watched(self, receiver: Any, sender: str, recipients: tuple[str, ...]) -> None:
+        """An error that comes out of a session would end in the log alone."""
+        try:
+            await self._session(receiver, sender, recipients)
+        except Exception as error:
+            self.wrong.append(error)
+            raise
 
     async def _session(self, receiver: Any, sender: str, recipients: tuple[str, ...]) -> None:
         if receiver is None:
@@ -147,6 +157,8 @@ class Site:
         self._until(story.over, CALM, "the commands do not end")
         self._settle_down(story)
         self._drain()
+        if self.wrong:
+            raise Broken(f"a session failed: {self.wrong[0]!r}")
         self.oracle.check_end([slot.disk for slot in self.slots])
         return story
 

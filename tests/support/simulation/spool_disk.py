@@ -266,6 +266,7 @@ class SimSpool(Spool):
         self._options = OPTIONS
         self._wall = wall
         self._releases = Releases()
+        self._arriving = 0
         self._bodies = Bodies(directory, inline_limit=OPTIONS.inline_limit)
         self._health = DiskHealth(directory, minimum_free=0, minimum_inodes=0, reserve=0)
         sequence: Any = DiskSequence(disk)

@@ -194,11 +194,11 @@ async def test_a_release_that_overtakes_the_commit_of_a_held_recipient_still_fre
         plane.hold("alice@example.edu")
         accept, overtaken = plane.spool.accept, []
 
-        async def late(*args: object) -> object:
+        async def late(*args: object, **more: object) -> object:
             overtaken.append(args)
             plane.release("alice@example.edu")
             await plane.settle(lambda: len(plane.releases._tasks) == 1)  # only the sweeper is left
-            return await accept(*args)  # type: ignore[arg-type]
+            return await accept(*args, **more)  # type: ignore[arg-type]
 
         plane.spool.accept = late  # type: ignore[method-assign]
         await plane.send("alice@example.edu")

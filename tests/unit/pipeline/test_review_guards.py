@@ -117,9 +117,9 @@ async def test_a_message_that_commits_as_held_after_the_release_is_released(worl
         plane.hold(ALICE)
         accept, go = plane.spool.accept, asyncio.Event()
 
-        async def slow(*args: object) -> object:
+        async def slow(*args: object, **more: object) -> object:
             await go.wait()
-            return await accept(*args)  # type: ignore[arg-type]
+            return await accept(*args, **more)  # type: ignore[arg-type]
 
         plane.spool.accept = slow  # type: ignore[method-assign]
         sending = asyncio.ensure_future(plane.send(ALICE))
