@@ -145,7 +145,9 @@ class Dovecot:
         self.name = name
         self._users = users
         self._quotas = dict(quotas or {})
-        self.lmtp_port, self.imap_port = _free_port(), _free_port()
+        self.lmtp_port = self.imap_port = _free_port()
+        while self.imap_port == self.lmtp_port:  # a port that is free is free for both
+            self.imap_port = _free_port()
         self.directory = Path(tempfile.mkdtemp(prefix=f"sluice-dovecot-{name}-"))
         self.mail = self.directory / "mail"
         self._config = self.directory / "dovecot.conf"
