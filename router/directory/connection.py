@@ -88,7 +88,7 @@ class LdapConnection:
             steps.setdefault(change.attribute, []).append((_VERBS[change.verb], list(change.values)))
         self._channel.until = until
         _, result, _, _ = self._guarded(lambda: self._ldap.modify(dn, steps, list(controls) or None))
-        _check(result, "modify")
+        _check("modify", result["result"], result.get("message") or "")
 
     def close(self) -> None:
         """Never raises, and may be called from another thread to end a wait."""
@@ -100,7 +100,7 @@ class LdapConnection:
         request = self._request(number, question, until, controls)
         self._channel.until = until
         answers, end = self._guarded(lambda: self._exchange(number, request))
-        _check({"result": end.code, "message": end.text}, "search")
+        _check("search", end.code, end.text)
         if any(isinstance(answer, Elsewhere) for answer in answers):
             raise Unfit("search: a part of what was asked for is on another server, and referrals are not followed")
         return tuple(answer for answer in answers if isinstance(answer, RawEntry)), end
@@ -202,6 +202,6 @@ def _password(source: Ldap) -> bytes:
     return password
 
 
-def _check(result: dict[str, Any], what: str) -> None:
-    if result["result"] != SUCCESS:
-        raise refused(what, result["result"], result.get("message") or "")
+def _check(what: str, code: int, text: str) -> None:
+    if code != SUCCESS:
+        raise refused(what, code, text)

@@ -240,11 +240,11 @@ class Writer:
         """Nothing in here may fail the operations: they are committed, and doing them again would double them."""
         if batch.released:
             self._releases.note(batch.released)
+        self._dirty_pages += batch.pages + 4
         try:
             self._hooks.committed(batch.numbers, batch.unlink)
             if batch.damaged:
                 self._hooks.damaged(batch.damaged)
-            self._dirty_pages += batch.pages + 4
             if batch.shortened:
                 self._checkpoint("TRUNCATE")
             elif self._dirty_pages >= _CHECKPOINT_PAGES:

@@ -65,6 +65,30 @@ async def seen(starter, deed, listen=()):
         text += await asyncio.to_thread(os.read, read, 4096)
     os.close(read)
     return child, json.loads(text)
+
+async def fails(nursery, number):
+    try:
+        await nursery.start(order("lives"))
+    except OSError as error:
+        assert error.errno == number
+    else:
+        raise AssertionError("somebody was born")
+
+def children(nursery):
+    return open(f"/proc/{nursery._pid}/task/{nursery._pid}/children").read()
+
+async def is_sound(nursery):
+    assert await (await nursery.start(order("ends"))).wait() == 3
+
+async def is_empty(nursery):
+    async with asyncio.timeout(60):
+        while children(nursery):
+            await asyncio.sleep(0.02)
+
+def trouble():
+    wrong = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: wrong.append(context))
+    return wrong
 """
 
 
@@ -240,18 +264,13 @@ def test_a_fork_that_fails_is_an_error_of_the_order_alone(tmp_path: Path) -> Non
         """
         import resource
         async def story(nursery):
-            await (await nursery.start(order("ends"))).wait()
+            await is_sound(nursery)
             before = resource.prlimit(nursery._pid, resource.RLIMIT_NOFILE)
             resource.prlimit(nursery._pid, resource.RLIMIT_NOFILE, (4, before[1]))
-            try:
-                await nursery.start(order("lives"))
-            except OSError as error:
-                assert error.errno == errno.EMFILE
-            else:
-                raise AssertionError("there was no descriptor for it")
-            assert open(f"/proc/{nursery._pid}/task/{nursery._pid}/children").read() == "", "a half-born child lives"
+            await fails(nursery, errno.EMFILE)
+            assert children(nursery) == "", "a half-born child lives"
             resource.prlimit(nursery._pid, resource.RLIMIT_NOFILE, before)
-            assert await (await nursery.start(order("ends"))).wait() == 3
+            await is_sound(nursery)
         """,
     )
 
@@ -272,16 +291,10 @@ def test_a_birth_that_cannot_be_told_leaves_no_child(tmp_path: Path) -> None:
         nursery_process._Nursery._say = once
 
         async def story(nursery):
-            wrong = []
-            asyncio.get_running_loop().set_exception_handler(lambda loop, context: wrong.append(context))
-            try:
-                await nursery.start(order("lives"))
-            except OSError as error:
-                assert error.errno == errno.ENOBUFS
-            else:
-                raise AssertionError("nothing was told")
-            assert open(f"/proc/{nursery._pid}/task/{nursery._pid}/children").read() == "", "an unknown child lives"
-            assert await (await nursery.start(order("ends"))).wait() == 3
+            wrong = trouble()
+            await fails(nursery, errno.ENOBUFS)
+            assert children(nursery) == "", "an unknown child lives"
+            await is_sound(nursery)
             assert wrong == []
         """,
     )
@@ -293,25 +306,18 @@ def test_a_child_that_the_supervisor_has_no_descriptor_for_ends(tmp_path: Path) 
         """
         import resource
         async def story(nursery):
-            wrong = []
-            asyncio.get_running_loop().set_exception_handler(lambda loop, context: wrong.append(context))
-            await (await nursery.start(order("ends"))).wait()
+            wrong = trouble()
+            await is_sound(nursery)
             before = resource.getrlimit(resource.RLIMIT_NOFILE)
             free = os.dup(0)
             os.close(free)
             resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
             try:
-                await nursery.start(order("lives"))
-            except OSError as error:
-                assert error.errno == errno.EMFILE
-            else:
-                raise AssertionError("there was no descriptor for it")
+                await fails(nursery, errno.EMFILE)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, before)
-            async with asyncio.timeout(60):
-                while open(f"/proc/{nursery._pid}/task/{nursery._pid}/children").read():
-                    await asyncio.sleep(0.02)
-            assert await (await nursery.start(order("ends"))).wait() == 3
+            await is_empty(nursery)
+            await is_sound(nursery)
             assert wrong == []
         """,
     )
@@ -322,15 +328,13 @@ def test_a_child_that_nobody_waits_for_any_more_is_told_to_end(tmp_path: Path) -
         tmp_path,
         """
         async def story(nursery):
-            await (await nursery.start(order("ends"))).wait()
+            await is_sound(nursery)
             asked = asyncio.ensure_future(nursery.start(order("lives")))
             await asyncio.sleep(0)
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
-            assert await (await nursery.start(order("ends"))).wait() == 3
-            async with asyncio.timeout(60):
-                while open(f"/proc/{nursery._pid}/task/{nursery._pid}/children").read():
-                    await asyncio.sleep(0.02)
+            await is_sound(nursery)
+            await is_empty(nursery)
         """,
     )
 
@@ -340,15 +344,14 @@ def test_one_that_nobody_waits_for_and_that_has_ended_before_it_was_heard_of_is_
         tmp_path,
         """
         async def story(nursery):
-            wrong = []
-            asyncio.get_running_loop().set_exception_handler(lambda loop, context: wrong.append(context))
-            await (await nursery.start(order("ends"))).wait()
+            wrong = trouble()
+            await is_sound(nursery)
             asked = asyncio.ensure_future(nursery.start(order("ends")))
             await asyncio.sleep(0)
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
             time.sleep(1)  # nothing is heard meanwhile
-            assert await (await nursery.start(order("ends"))).wait() == 3
+            await is_sound(nursery)
             assert wrong == []
         """,
     )
