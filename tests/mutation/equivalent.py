@@ -28,4 +28,5 @@ EQUIVALENT: dict[str, str] = {
     "turn:router/directory/lookups.py:LdapLookups._join:2": "a second start in the same turn finds nobody waiting",
     "turn:router/spool/bodies.py:SpoolBody.write:1": "a body belongs to one session, which does one thing at a time",
     "turn:router/spool/bodies.py:SpoolBody.discard:1": "a body belongs to one session; giving it up twice is allowed",
+    "turn:router/spool/spool.py:Spool.accept:1": "who comes in between is counted late: a message waits 4 ms, or not",
 }
